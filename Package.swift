@@ -1,0 +1,85 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// One array of settings for every target: Swift 6 mode, every unsafe expression marked, warnings are errors.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+/// A room of the design: `Sources/<name>` with, where `tested`, `Tests/<name>Tests`.
+func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .testTarget(
+        name: name + "Tests",
+        dependencies: [.byName(name: name), "TestKit"] + dependencies,
+        swiftSettings: strict)
+}
+
+let package = Package(
+    name: "nacre",
+    products: [
+        .executable(name: "nacre", targets: ["nacre"]),
+        .executable(name: "bootstrapper", targets: ["bootstrapper"]),
+        .executable(name: "verity-init", targets: ["verity-init"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")
+    ],
+    targets: [
+        // System libraries: module maps and thin shims only.
+        .systemLibrary(name: "CLinux"),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "openssl"),
+        .systemLibrary(name: "CTSS2", pkgConfig: "tss2-esys"),
+        .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd"),
+
+        // Rooms, lowest first; a room imports only rooms above it in this list.
+        room("Bytes", []),
+        room("Crypto", ["Bytes", "COpenSSL", "CLinux"]),
+        room("GPT", ["Bytes"]),
+        room("UnifiedKernelImage", ["Bytes"]),
+        room("TPM", ["Bytes", "Crypto"]),
+        room("TPMDevice", ["Bytes", "TPM", "CTSS2"]),
+        room("SEVSNP", ["Bytes", "Crypto"]),
+        room("TDX", ["Bytes", "Crypto"]),
+        room("Measurement", ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TPM"]),
+        room("Manifest", ["Bytes", "Crypto", "Measurement"]),
+        room("Attestation", ["Bytes", "Crypto", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "CLinux"]),
+        room("Provisioning", ["Bytes", "Crypto", "TPM", "Measurement", "Manifest", "Attestation", "CLinux"]),
+
+        // Executables.
+        .executableTarget(
+            name: "nacre",
+            dependencies: [
+                "Bytes", "Crypto", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest",
+                "Attestation", "Provisioning", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "bootstrapper",
+            dependencies: ["Bytes", "Crypto", "TPM", "TPMDevice", "Attestation", "CSystemd", "CLinux"],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "verity-init", dependencies: ["Bytes", "GPT", "CLinux"], swiftSettings: strict),
+
+        // Tests: one folder per room. TestKit finds the vectors and runs the independent tools.
+        .target(name: "TestKit", dependencies: ["Bytes"], path: "Tests/TestKit", swiftSettings: strict),
+        tests("Bytes"),
+        tests("Crypto"),
+        tests("GPT"),
+        tests("UnifiedKernelImage"),
+        tests("TPM", ["Crypto"]),
+        tests("SEVSNP", ["Crypto"]),
+        tests("TDX", ["Crypto"]),
+        tests("Measurement", ["Crypto", "UnifiedKernelImage", "GPT", "TPM"]),
+        tests("Manifest", ["Crypto", "Measurement"]),
+        tests("Attestation", ["Crypto", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest"]),
+        tests("Provisioning", ["Attestation"]),
+    ]
+)

@@ -1,0 +1,41 @@
+// What Swift's Glibc module leaves out: ioctl numbers, mounts, reboot, modules, spawn attributes.
+#pragma once
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/dm-ioctl.h>
+#include <linux/fs.h>
+#include <linux/reboot.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/reboot.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static inline int nacre_ioctl(int fd, unsigned long request, void *argument) { return ioctl(fd, request, argument); }
+static inline int nacre_finit_module(int fd, const char *parameters, int flags) {
+    return (int)syscall(SYS_finit_module, fd, parameters, flags);
+}
+static const unsigned long nacre_dm_dev_create = DM_DEV_CREATE;
+static const unsigned long nacre_dm_table_load = DM_TABLE_LOAD;
+static const unsigned long nacre_dm_dev_suspend = DM_DEV_SUSPEND;
+static const int nacre_renameat2_noreplace = RENAME_NOREPLACE;

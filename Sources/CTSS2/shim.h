@@ -1,0 +1,7 @@
+// TSS2 ESYS, MU and the device TCTI. The TCTI loader (tctildr) is left out: it dlopens modules.
+#pragma once
+#include <stdint.h>
+#include <tss2/tss2_common.h>
+#include <tss2/tss2_esys.h>
+#include <tss2/tss2_mu.h>
+#include <tss2/tss2_tcti_device.h>
