@@ -233,7 +233,8 @@ public struct PathError: Error, Sendable, Equatable {
     public var unknownCriticalExtensions: [String] {
         var names: [String] = []
         for index in 0..<max(0, unsafe X509_CRL_get_ext_count(handle)) {
-            guard let item = unsafe X509_CRL_get_ext(handle, index), unsafe X509_EXTENSION_get_critical(item) == 1 else {
+            guard let item = unsafe X509_CRL_get_ext(handle, index), unsafe X509_EXTENSION_get_critical(item) == 1
+            else {
                 continue
             }
             var name = [CChar](repeating: 0, count: 128)

@@ -1,0 +1,83 @@
+import ArgumentParser
+import Bytes
+import Glibc
+
+/// The root command. Subcommands live one per file and hold no logic.
+struct Nacre: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "nacre",
+        abstract: "Encrypted Kubernetes nodes that their owner can verify.",
+        discussion: """
+            Exit codes: 0 done or accepted, 1 the operation failed, 2 unusable arguments or files, \
+            3 judged and rejected.
+            """,
+        version: "0.1.0",
+        subcommands: [])
+}
+
+/// The exit codes of the command line; they are contract.
+enum Exit {
+    static let failed = ExitCode(1)
+    static let unusable = ExitCode(2)
+    static let rejected = ExitCode(3)
+}
+
+/// Text for people or one JSON document for programs.
+enum OutputFormat: String, ExpressibleByArgument, CaseIterable {
+    case text, json
+}
+
+/// Options that every command takes.
+struct OutputOptions: ParsableArguments {
+    @Option(name: .shortAndLong, help: "Form of the result on standard output.")
+    var output: OutputFormat = .text
+
+    @Flag(help: "No progress and no notes on standard error.")
+    var quiet = false
+
+    @Flag(help: "More detail on standard error.")
+    var verbose = false
+
+    /// A line for people on standard error.
+    func note(_ text: String) { if !quiet { standardError(text) } }
+    /// A line for people who asked for more.
+    func detail(_ text: String) { if verbose { standardError(text) } }
+}
+
+func standardError(_ text: String) {
+    let line = Array((text + "\n").utf8)
+    _ = unsafe write(STDERR_FILENO, line, line.count)
+}
+
+@main
+enum Main {
+    static func main() async {
+        do {
+            var command = try Nacre.parseAsRoot()
+            if var asynchronous = command as? any AsyncParsableCommand {
+                try await asynchronous.run()
+            } else {
+                try command.run()
+            }
+        } catch {
+            finish(error)
+        }
+    }
+
+    /// Maps every error to a message on standard error and one of the four exit codes.
+    static func finish(_ error: any Error) -> Never {
+        if let code = error as? ExitCode { exit(code.rawValue) }
+        if let finding = error as? Finding {
+            standardError("nacre: \(finding)")
+            exit(finding.family == "parse" ? Exit.unusable.rawValue : Exit.failed.rawValue)
+        }
+        let code = Nacre.exitCode(for: error)
+        let message = Nacre.fullMessage(for: error)
+        if code == .success {
+            print(message)
+            exit(0)
+        }
+        standardError(message.isEmpty ? "nacre: \(error)" : message)
+        exit(code == .validationFailure ? Exit.unusable.rawValue : Exit.failed.rawValue)
+    }
+}
