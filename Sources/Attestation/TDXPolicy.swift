@@ -132,7 +132,9 @@ public struct TDXPolicy: Sendable, Equatable {
     ) throws(ParseError) -> Set<[UInt8]>? {
         guard let json = fields.optional(key) else { return nil }
         var values: Set<[UInt8]> = []
-        for item in json.array ?? [json] { values.insert(try JSONFields.hex(item, path: "\(path).\(key)", count: size)) }
+        for item in json.array ?? [json] {
+            values.insert(try JSONFields.hex(item, path: "\(path).\(key)", count: size))
+        }
         guard !values.isEmpty else {
             throw ParseError("form", field: "\(path).\(key)", offset: 0, "an empty list accepts nothing")
         }

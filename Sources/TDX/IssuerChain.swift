@@ -131,7 +131,8 @@ enum IssuerChain {
     }
 
     /// The last certificate of a chain is the trusted root.
-    static func require(root: Certificate, is anchor: TrustAnchor, _ what: String) throws(Finding) -> CheckedCertificate {
+    static func require(root: Certificate, is anchor: TrustAnchor, _ what: String) throws(Finding) -> CheckedCertificate
+    {
         let root = try CheckedCertificate(root, what)
         guard anchor.accepts(root) else {
             throw Finding(

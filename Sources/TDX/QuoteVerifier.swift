@@ -91,7 +91,8 @@ public struct QuoteVerifier: Sendable {
     private static func requireModule(_ body: TDBody, _ tcbInfo: TCBInfo) throws(Finding) {
         guard let module = tcbInfo.module(for: body.teeTCBSVN) else {
             throw Finding(
-                "tdx-module-mismatch", claim: "tee_tcb_svn", expected: tcbInfo.modules.keys.sorted().joined(separator: ", "),
+                "tdx-module-mismatch", claim: "tee_tcb_svn",
+                expected: tcbInfo.modules.keys.sorted().joined(separator: ", "),
                 actual: "a module of major version \(body.teeTCBSVN[1])", source: "TCB info")
         }
         guard body.mrSignerSEAM == module.mrSigner else {

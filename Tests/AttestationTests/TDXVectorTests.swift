@@ -1,6 +1,6 @@
 import Bytes
-import Testing
 import TestKit
+import Testing
 
 @testable import Attestation
 

@@ -8,7 +8,9 @@ import Testing
 let genuineQuotes: [String] = Vectors.cases("tdx").compactMap { $0.inputs["quote"]?.string }
     .filter { $0.hasPrefix("tdx/quotes/") }.uniqued
 
-let wellFormedQuotes: [String] = genuineQuotes + ["synth/tdx/v5-td10.bin", "synth/tdx/v5-td15-relaunch.bin"]
+let wellFormedQuotes: [String] =
+    genuineQuotes
+    + ["synth/tdx/v5-td10.bin", "synth/tdx/v5-td15-relaunch.bin"]
     .filter { _ in !genuineQuotes.isEmpty }
 
 extension Array where Element == String {
