@@ -12,7 +12,7 @@ public struct PinnedCertificate: Sendable {
 
     /// The certificate; throws `key-pin` should the text not hold the pinned key.
     public func certificate() throws(Finding) -> Certificate {
-        do {
+        do throws(CryptoError) {
             let certificate = try Certificate.read(Array(pem.utf8))
             let actual = Hex.encode(HashAlgorithm.sha256.hash(try certificate.publicKey().spki))
             guard actual == keySHA256 else {

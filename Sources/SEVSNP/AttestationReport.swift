@@ -73,18 +73,18 @@ public struct AttestationReport: Sendable, Equatable {
                 "a report is \(Self.size) bytes, this is \(bytes.count)")
         }
         var reader = ByteReader(bytes)
-        version = try reader.le("report.version")
+        version = try reader.le(UInt32.self, "report.version")
         guard Self.versions.contains(version) else {
             throw ParseError("version", field: "report.version", offset: 0, "\(version) is not 2, 3, 4 or 5")
         }
-        guestSVN = try reader.le("report.guest_svn")
+        guestSVN = try reader.le(UInt32.self, "report.guest_svn")
         policy = try Self.policy(&reader)
         familyID = try reader.take(16, "report.family_id")
         imageID = try reader.take(16, "report.image_id")
         vmpl = try Self.value(&reader, "report.vmpl") { $0 <= 3 || $0 == Self.hostRequestedVMPL }
         signatureAlgorithm = try Self.value(&reader, "report.signature_algo") { $0 <= 1 }
-        currentTCB = RawTCBVersion(try reader.le("report.current_tcb"))
-        platformInfo = PlatformInfo(rawValue: try reader.le("report.platform_info"))
+        currentTCB = RawTCBVersion(try reader.le(UInt64.self, "report.current_tcb"))
+        platformInfo = PlatformInfo(rawValue: try reader.le(UInt64.self, "report.platform_info"))
         let flags: UInt32 = try Self.value(&reader, "report.flags") { $0 >> 5 == 0 }
         guard let key = SigningKey(rawValue: flags >> 2 & 7) else {
             throw ParseError("range", field: "report.signing_key", offset: 0x48, "\(flags >> 2 & 7) is no key")
@@ -103,7 +103,7 @@ public struct AttestationReport: Sendable, Equatable {
         authorKeyDigest = try reader.take(48, "report.author_key_digest")
         reportID = try reader.take(32, "report.report_id")
         reportIDMA = try reader.take(32, "report.report_id_ma")
-        reportedTCB = RawTCBVersion(try reader.le("report.reported_tcb"))
+        reportedTCB = RawTCBVersion(try reader.le(UInt64.self, "report.reported_tcb"))
         if version >= 3 {
             processor = ProcessorID(
                 family: try reader.u8("report.cpuid_fam_id"), model: try reader.u8("report.cpuid_mod_id"),
@@ -114,13 +114,13 @@ public struct AttestationReport: Sendable, Equatable {
         }
         try reader.zeros(21, "report.reserved[0x18B]")
         chipID = try reader.take(64, "report.chip_id")
-        committedTCB = RawTCBVersion(try reader.le("report.committed_tcb"))
+        committedTCB = RawTCBVersion(try reader.le(UInt64.self, "report.committed_tcb"))
         currentFirmware = try Self.firmware(&reader, "report.current_version")
         committedFirmware = try Self.firmware(&reader, "report.committed_version")
-        launchTCB = RawTCBVersion(try reader.le("report.launch_tcb"))
+        launchTCB = RawTCBVersion(try reader.le(UInt64.self, "report.launch_tcb"))
         if version >= 5 {
-            launchMitigationVector = try reader.le("report.launch_mit_vector")
-            currentMitigationVector = try reader.le("report.current_mit_vector")
+            launchMitigationVector = try reader.le(UInt64.self, "report.launch_mit_vector")
+            currentMitigationVector = try reader.le(UInt64.self, "report.current_mit_vector")
         } else {
             launchMitigationVector = 0
             currentMitigationVector = 0
@@ -135,7 +135,7 @@ public struct AttestationReport: Sendable, Equatable {
 
     private static func policy(_ reader: inout ByteReader) throws(ParseError) -> GuestPolicy {
         let offset = reader.offset
-        let policy = GuestPolicy(rawValue: try reader.le("report.policy"))
+        let policy = GuestPolicy(rawValue: try reader.le(UInt64.self, "report.policy"))
         guard policy.rawValue & GuestPolicy.mustBeOne != 0 else {
             throw ParseError("reserved", field: "report.policy", offset: offset, "bit 17 must be one")
         }
@@ -149,7 +149,7 @@ public struct AttestationReport: Sendable, Equatable {
         _ reader: inout ByteReader, _ field: String, _ isKnown: (UInt32) -> Bool
     ) throws(ParseError) -> UInt32 {
         let offset = reader.offset
-        let value: UInt32 = try reader.le(field)
+        let value: UInt32 = try reader.le(UInt32.self, field)
         guard isKnown(value) else {
             throw ParseError("range", field: field, offset: offset, "0x\(String(value, radix: 16)) is not defined")
         }
