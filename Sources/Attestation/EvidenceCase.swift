@@ -38,7 +38,9 @@ public struct EvidenceCase: Sendable {
 public enum Judge {
     /// Each kind with the function that judges it; one file per kind, `Judge+<Kind>.swift`.
     static let kinds: [String: @Sendable (EvidenceCase) throws(Finding) -> Verdict] = [
-        "tdx": { evidence throws(Finding) in try tdx(evidence) }
+        "certtable": certtable,
+        "snp": snp,
+        "tdx": tdx,
     ]
 
     /// Never throws and never traps: what cannot be read is a rejection with family `parse`.

@@ -1,5 +1,4 @@
 import Bytes
-import Crypto
 import TDX
 
 extension Judge {
@@ -22,12 +21,13 @@ extension Judge {
     /// Judges one quote; also for kinds that carry a TDX quote inside other evidence.
     ///
     /// Claims: `authentic`, `tcb_status`, `advisory_ids`, the decoded body, platform and collateral. A root other than
-    /// Intel's is judged like any other and marked `foreign-root`.
+    /// Intel's is judged like any other and marked `simulated`.
     public static func tdx(
         quote bytes: [UInt8], collateral: [UInt8], root: [UInt8]?, policy: TDXPolicy, time: Instant
     ) -> Verdict {
         var claims: [String: JSON] = ["authentic": false, "tcb_status": .null]
-        let marks = root.map(isIntelRoot) ?? true ? [] : ["foreign-root"]
+        let verifier = QuoteVerifier(root: root ?? IntelRoot.der, cache: tdxCache)
+        let marks = root == nil || verifier.trustsIntel ? [] : ["simulated"]
         let quote: Quote
         do {
             quote = try Quote(parsing: bytes)
@@ -37,7 +37,6 @@ extension Judge {
         quote.addClaims(to: &claims)
         let unchecked = policy.unchecked(quote.body)
         do {
-            let verifier = QuoteVerifier(root: root ?? IntelRoot.der, cache: tdxCache)
             let verified = try verifier.verify(quote, collateral: collateral, at: time)
             verified.addClaims(to: &claims)
             try policy.appraise(verified)
@@ -45,10 +44,6 @@ extension Judge {
         } catch {
             return .reject(error, claims: claims, unchecked: unchecked, marks: marks)
         }
-    }
-
-    private static func isIntelRoot(_ root: [UInt8]) -> Bool {
-        root == IntelRoot.der || PEM.blocks(root).map(\.der) == [IntelRoot.der]
     }
 }
 

@@ -2,7 +2,7 @@ import Crypto
 
 /// The trust anchor of genuine TDX hardware: Intel SGX Root CA, valid from 2018-05-21 to 2049-12-31.
 ///
-/// Source: Debian source package `golang-github-google-go-tdx-guest` 0.3.1-2 (trixie; sid has the same archive),
+/// The same bytes as `measurements/roots/intel/sgx-root-ca.pem`. Source: Debian source package `golang-github-google-go-tdx-guest` 0.3.1-2 (trixie; sid has the same archive),
 /// `golang-github-google-go-tdx-guest_0.3.1.orig.tar.gz`, SHA-256
 /// 1eae6354382d53c9ee10f4641ea044315de35a61c696b548e827b068090c9696, file `verify/trusted_root.pem`. SHA-256 of the
 /// certificate in DER: 44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3.
@@ -29,4 +29,7 @@ public enum IntelRoot {
 
     /// The certificate in DER.
     public static let der: [UInt8] = PEM.blocks(Array(pem.utf8)).first?.der ?? []
+
+    /// Its key, by which roots are told apart from those of test products.
+    static let key: PublicKey? = try? Certificate(der: der).publicKey()
 }

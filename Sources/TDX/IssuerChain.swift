@@ -2,11 +2,11 @@ import Bytes
 import Crypto
 
 /// A period of time, both ends included.
-public struct Validity: Sendable, Equatable {
-    public let start: Instant
-    public let end: Instant
+struct Validity: Sendable, Equatable {
+    let start: Instant
+    let end: Instant
 
-    public init(_ start: Instant, _ end: Instant) {
+    init(_ start: Instant, _ end: Instant) {
         self.start = start
         self.end = end
     }
@@ -58,6 +58,8 @@ struct CheckedCertificate: Sendable {
 /// The root that a caller trusts: pinned by key and name, since Intel reissues the certificate.
 struct TrustAnchor: Sendable {
     let root: CheckedCertificate
+    /// Whether it is Intel's own key and not one that only the caller trusts.
+    let isIntel: Bool
 
     /// Reads one certificate, DER or PEM, which must be signed by itself.
     init(_ bytes: [UInt8]) throws(Finding) {
@@ -68,6 +70,7 @@ struct TrustAnchor: Sendable {
             throw Finding("parse-form", claim: "root", expected: "one X.509 certificate", actual: error.message)
         }
         root = try CheckedCertificate(certificate, "root")
+        isIntel = root.key == IntelRoot.key
         do {
             try certificate.verify(issuedBy: certificate)
         } catch {

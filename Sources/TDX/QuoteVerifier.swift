@@ -16,6 +16,13 @@ public struct QuoteVerifier: Sendable {
         self.cache = cache
     }
 
+    /// Whether the trusted root is Intel's own key; `false` also for a root that cannot be read.
+    public var trustsIntel: Bool { (try? anchor(HashAlgorithm.sha256.hash(root)).isIntel) ?? false }
+
+    private func anchor(_ digest: [UInt8]) throws(Finding) -> TrustAnchor {
+        try cache.anchors.value(digest) { () throws(Finding) in try TrustAnchor(root) }
+    }
+
     /// - Parameters:
     ///   - bytes: a quote, version 4 or 5.
     ///   - collateral: the JSON document that `Collateral` describes.
@@ -39,7 +46,7 @@ public struct QuoteVerifier: Sendable {
         _ quote: Quote, collateral document: [UInt8], at time: Instant
     ) throws(Finding) -> VerifiedQuote {
         let rootDigest = HashAlgorithm.sha256.hash(root)
-        let anchor = try cache.anchors.value(rootDigest) { () throws(Finding) in try TrustAnchor(root) }
+        let anchor = try anchor(rootDigest)
 
         // 1. PCK chain to the pinned root, valid at the time.
         let text = quote.signature.certificateChain
