@@ -43,6 +43,7 @@ public enum Judge {
         "ccel": ccel,
         "certtable": certtable,
         "evlog": eventLog,
+        "nitrotpm": nitroTPM,
         "snp": snp,
         "tdx": tdx,
         "tpmquote": tpmQuote,
