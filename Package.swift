@@ -74,7 +74,7 @@ let package = Package(
         .executableTarget(
             name: "bench",
             dependencies: [
-                "Bytes", "Crypto", "COpenSSL", "CLinux", "SEVSNP", "TDX", "Attestation",
+                "Bytes", "Crypto", "COpenSSL", "SEVSNP", "TDX", "Attestation",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
