@@ -86,7 +86,7 @@ public struct VerifiedChain: Sendable {
     /// - Parameter allowMaskedChipID: accept a report whose host hides the chip id; nothing binds it to the chip then.
     ///
     /// Errors: those of `requireValid`, `key-kind`, `signature` and details, `product-mismatch`, `product-unknown`,
-    /// `tcb-mismatch`, `tcb-order`, `tcb-reserved`, `hwid-masked`, `hwid-mismatch`.
+    /// `tcb-mismatch`, `tcb-reserved`, `hwid-masked`, `hwid-mismatch`.
     public func verify(
         _ report: AttestationReport, at time: Instant, allowMaskedChipID: Bool = false
     ) throws(Finding) -> VerifiedReport {

@@ -24,7 +24,7 @@ import Testing
             let verified = try VerifiedChain(
                 endorsement: try EndorsementKey(made.vek.der), chain: chain ?? made.chain,
                 roots: roots ?? [made.ark], revocationList: crl)
-            _ = try verified.verify(parsed, at: at ?? time, allowMaskedChipID: allowMasked)
+            try verified.verify(parsed, at: at ?? time, allowMaskedChipID: allowMasked).requireOrderedTCB()
         }
     }
 
