@@ -6,8 +6,8 @@ import Testing
 
 @testable import TPM
 
-/// How many mutations to try: `full` where `NACRE_MUTATIONS=full` is set (`make fuzz`), few enough for every build
-/// otherwise, since unoptimised code is slow.
+/// How many mutations to try: `full` under `NACRE_MUTATIONS=full`, which takes minutes in unoptimised code; `quick`
+/// otherwise.
 func mutations(_ full: Int, quick: Int) -> Int {
     guard let value = unsafe getenv("NACRE_MUTATIONS"), unsafe String(cString: value) == "full" else { return quick }
     return full
