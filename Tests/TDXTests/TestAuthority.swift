@@ -70,10 +70,15 @@ struct TestAuthority {
         _ serials: [[UInt8]] = [], from: String = "2026-02-01T00:00:00Z", to: String = "2026-03-03T00:00:00Z"
     ) throws -> [UInt8] {
         let entries = serials.map { DER.sequence([DER.unsigned($0), Self.time(from)]) }
+        // RFC 5280 §5.2 wants both in every list.
+        let keyID = Array(HashAlgorithm.sha256.hash(key.publicKey.spki).prefix(20))
+        let authority = Self.ext([0x55, 0x1D, 0x23], critical: false, DER.sequence([DER.element(0x80, keyID)]))
+        let number = Self.ext([0x55, 0x1D, 0x14], critical: false, [2, 1, 1])
         return try signed(
             DER.sequence([
                 [2, 1, 1], Self.ecdsaSHA256, Self.name(name), Self.time(from), Self.time(to),
                 entries.isEmpty ? [] : DER.sequence(entries),
+                DER.element(0xA0, DER.sequence([number, authority])),
             ]))
     }
 }
