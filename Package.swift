@@ -80,7 +80,7 @@ let package = Package(
             swiftSettings: strict),
 
         // Tests: one folder per room. TestKit finds the vectors and runs the independent tools.
-        .target(name: "TestKit", dependencies: ["Bytes"], path: "Tests/TestKit", swiftSettings: strict),
+        .target(name: "TestKit", dependencies: ["Bytes", "Crypto", "SEVSNP"], path: "Tests/TestKit", swiftSettings: strict),
         tests("Bytes"),
         tests("Crypto"),
         tests("GPT"),
