@@ -1,0 +1,149 @@
+import Bytes
+import Crypto
+import Glibc
+
+extension LocalCluster {
+    /// Brings the directory's cluster up: makes what is missing, starts what does not run, and asks every node for
+    /// evidence until all are judged or have failed.
+    ///
+    /// - Parameters:
+    ///   - judge: asks one endpoint once, within a few seconds.
+    ///   - report: progress; called on this thread.
+    /// - Throws: what kept the machines from starting. A node that starts and then fails is part of the result.
+    public func up(
+        _ request: UpRequest, judge: (ClusterDocument.Node) -> NodeAnswer, report: (Progress) -> Void
+    ) throws(Finding) -> UpResult {
+        let lock = try lock("nacre up") { report(.note("waiting for another command here: \($0)")) }
+        defer { lock.keep() }
+        var document: ClusterDocument
+        let tools: LocalTools
+        do throws(Finding) {
+            tools = try LocalTools(host: host, scratch: directory)
+            if let present = try self.document() { document = present } else { document = try create(request) }
+            try checkAgreement(of: request, with: document)
+        } catch {
+            // Nothing was made yet: leave the directory as it was found.
+            if (try? self.document()) == nil {
+                lock.removeFile()
+                if request.madeDirectory { Files.removeIfEmpty(directory) }
+            }
+            throw error
+        }
+        let log = try ActivityLog(cluster: directory)
+        func tell(_ progress: Progress) {
+            log.append(progress)
+            report(progress)
+        }
+        let acceleration = request.acceleration ?? .probe()
+        tell(.note("QEMU \(tools.qemuVersion) with \(acceleration.kind.rawValue): \(acceleration.reason)"))
+        let tee = HostTEE.probe()
+        if tee != .none {
+            tell(.note("this host offers \(tee.rawValue); local machines of this release start without it"))
+        }
+        try Files.makeDirectory("\(directory)/vm", mode: 0o700)
+        var watched: [WatchedMachine] = []
+        for index in document.nodes.indices {
+            watched.append(
+                try bringUp(
+                    index, of: &document, acceleration: acceleration, tools: tools, limits: request.limits, tell: tell))
+        }
+        watch(&watched, judge: judge, tell: tell)
+        return UpResult(document: document, nodes: try watched.map { machine throws(Finding) in try conclude(machine) })
+    }
+
+    /// Writes a new cluster's document; from then on its machines can be found again.
+    private func create(_ request: UpRequest) throws(Finding) -> ClusterDocument {
+        let firmware = try Firmware(directory: request.firmware, image: request.image)
+        let counts = [(ClusterDocument.Role.controlPlane, request.controlPlanes ?? 1), (.worker, request.workers ?? 0)]
+        let total = counts.reduce(0) { $0 + $1.1 }
+        guard counts.allSatisfy({ (0...Self.maximumNodes).contains($0.1) }), counts[0].1 >= 1,
+            total <= Self.maximumNodes
+        else {
+            throw Finding(
+                "parse-range", claim: "number of machines",
+                expected: "1 to \(Self.maximumNodes) in all, one control plane at least", actual: "\(total)")
+        }
+        var nodes: [ClusterDocument.Node] = []
+        for (role, count) in counts {
+            for number in 0..<count {
+                let port = try LoopbackPort.free(except: Set(nodes.map(\.port)))
+                nodes.append(ClusterDocument.Node(name: "\(role.rawValue)-\(number)", role: role, port: port))
+            }
+        }
+        let document = ClusterDocument(
+            clusterID: try Self.randomBytes(32), created: .now, madeDirectory: request.madeDirectory,
+            image: try request.image.map { path throws(Finding) in try Self.resolve(path) },
+            manifest: try request.manifest.map { path throws(Finding) in try Self.resolve(path) },
+            manifestDigest: try request.manifest.map { path throws(Finding) in try Self.digest(path) },
+            firmwareCode: firmware.code, firmwareVariables: try Self.resolve(firmware.variables),
+            memoryMiB: request.memoryMiB ?? UpRequest.defaultMemoryMiB,
+            processors: request.processors ?? UpRequest.defaultProcessors, nodes: nodes)
+        try save(document)
+        return document
+    }
+
+    /// An option that differs from what the directory holds is refused, not ignored.
+    private func checkAgreement(of request: UpRequest, with document: ClusterDocument) throws(Finding) {
+        func count(_ role: ClusterDocument.Role) -> Int { document.nodes.filter { $0.role == role }.count }
+        var pairs: [(String, String?, String?)] = [
+            ("--control-planes", request.controlPlanes.map(String.init), String(count(.controlPlane))),
+            ("--workers", request.workers.map(String.init), String(count(.worker))),
+            ("--image", try request.image.map { path throws(Finding) in try Self.resolve(path) }, document.image),
+            (
+                "--manifest", try request.manifest.map { path throws(Finding) in try Self.resolve(path) },
+                document.manifest
+            ),
+            ("--memory", request.memoryMiB.map { "\($0)M" }, "\(document.memoryMiB)M"),
+            ("--cpus", request.processors.map(String.init), String(document.processors)),
+        ]
+        if let folder = request.firmware {
+            pairs.append(("--firmware", try Firmware(directory: folder, image: nil).code, document.firmwareCode))
+        }
+        for (option, asked, present) in pairs {
+            guard let asked, asked != present else { continue }
+            throw Finding(
+                "local-differs", claim: option, expected: present ?? "none", actual: asked,
+                source: documentPath, next: "leave the option out, or run nacre down first")
+        }
+    }
+
+    static func resolve(_ path: String) throws(Finding) -> String {
+        guard let resolved = Files.resolved(path) else { throw Files.problem("opening", path) }
+        return resolved
+    }
+
+    private static func digest(_ path: String) throws(Finding) -> [UInt8] {
+        HashAlgorithm.sha256.hash(try Files.read(path, limit: 32 << 20))
+    }
+
+    private static func randomBytes(_ count: Int) throws(Finding) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: count)
+        guard unsafe getentropy(&bytes, count) == 0 else { throw Files.problem("reading", "random bytes") }
+        return bytes
+    }
+}
+
+/// `logs/nacre.log`: what commands did here, with times, for whoever looks later.
+struct ActivityLog: Sendable {
+    let path: String
+
+    init(cluster: String) throws(Finding) {
+        try Files.makeDirectory("\(cluster)/logs")
+        path = "\(cluster)/logs/nacre.log"
+    }
+
+    func append(_ progress: Progress) {
+        let text: String
+        switch progress {
+        case .note(let note): text = note
+        case .step(let node, let name, let time): text = "\(node): \(name) after \(time.seconds) s"
+        case .waiting: return
+        }
+        let file = unsafe open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0o644)
+        guard file >= 0 else { return }
+        defer { close(file) }
+        let line = Array("\(Instant.now) \(text)\n".utf8)
+        // A log that cannot be written keeps nothing else from happening.
+        _ = unsafe write(file, line, line.count)
+    }
+}
