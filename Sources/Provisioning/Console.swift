@@ -1,3 +1,5 @@
+import Bytes
+
 /// Text of a guest, made safe for a terminal.
 ///
 /// The console is written by whatever runs in the machine: it can hold escape sequences that move a cursor, set a
@@ -141,7 +143,9 @@ public struct ConsoleReader: Sendable {
         if let reason = after("nacre: failed: ", in: line) { return .failure(String(reason)) }
         if after("Kernel panic", in: line) != nil { return .failure(line) }
         if after("Linux version ", in: line) != nil { return .kernel }
-        if after("No bootable option or device was found", in: line) != nil { return .nothingToBoot }
+        // After every boot entry has failed the firmware gives up, or starts its own shell.
+        let isShell = after("BdsDxe: starting", in: line).map { after("EFI Internal Shell", in: String($0)) != nil }
+        if isShell == true || after("No bootable option or device was found", in: line) != nil { return .nothingToBoot }
         if after("BdsDxe: ", in: line) != nil { return .firmware }
         return nil
     }
@@ -192,5 +196,26 @@ public struct ConsoleReader: Sendable {
             return nil
         }
         return Int(text)
+    }
+}
+
+/// A console's text from its beginning, safe to print, as it grows.
+public struct ConsoleStream {
+    private let path: String
+    private var offset = 0
+    private var sanitiser = Sanitised()
+
+    public init(path: String) { self.path = path }
+
+    /// What came since the last call; empty where nothing did.
+    public mutating func next() throws(Finding) -> String {
+        while true {
+            let bytes = try Files.read(path, from: offset, limit: 1 << 20)
+            if bytes.isEmpty { return "" }
+            offset += bytes.count
+            let text = sanitiser.text(bytes)
+            // Nothing but control sequences is not the end.
+            if !text.isEmpty { return text }
+        }
     }
 }

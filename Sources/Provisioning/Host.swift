@@ -38,17 +38,19 @@ struct LocalTools: Sendable {
     /// The first QEMU whose machines are the ones that the project predicts registers for.
     static let wanted = 10
 
-    init(host: Host, scratch: String) throws(Finding) {
+    init(host: Host) throws(Finding) {
         qemu = try host.program("qemu-system-x86_64", package: "qemu-system-x86")
         swtpm = try host.program("swtpm", package: "swtpm")
         swtpmSetup = try host.program("swtpm_setup", package: "swtpm-tools")
-        let log = "\(scratch)/qemu-version"
-        try Files.remove(log)
+        // Its answer goes to memory: a command that is killed here leaves no file.
+        let answer = unsafe memfd_create("version", UInt32(MFD_CLOEXEC))
+        guard answer >= 0 else { throw Files.problem("making room for", "a program's answer") }
+        defer { close(answer) }
+        let path = "/proc/\(getpid())/fd/\(answer)"
         try Command(
-            program: qemu, arguments: ["--version"], environment: host.environment, directory: scratch, log: log
+            program: qemu, arguments: ["--version"], environment: host.environment, directory: "/", log: path
         ).run(limit: .seconds(20))
-        let text = String(decoding: try Files.read(log, limit: 4096), as: UTF8.self)
-        try Files.remove(log)
+        let text = String(decoding: try Files.read(path, limit: 4096), as: UTF8.self)
         guard let version = QEMUVersion(text) else {
             throw Finding("local-tool", claim: qemu, expected: "a version", actual: Sanitised.line(text.utf8))
         }

@@ -11,6 +11,7 @@ extension LocalCluster {
         let lock = try lock("nacre down") { report(.note("waiting for another command here: \($0)")) }
         guard let document = try document() else {
             // A command that was cut short before it wrote its document has started nothing.
+            try Files.remove(documentPath + ".partial")
             lock.removeFile()
             return []
         }
@@ -45,7 +46,7 @@ extension LocalCluster {
         var (document, index) = try find(name)
         let machine = machine(name, of: document)
         if machine.running != nil { return nil }
-        let tools = try LocalTools(host: host, scratch: directory)
+        let tools = try LocalTools(host: host)
         try Files.makeDirectory("\(directory)/vm", mode: 0o700)
         try machine.make(firmware: document.firmwareVariables, tools: tools)
         return try start(
@@ -88,6 +89,11 @@ extension LocalCluster {
         guard let document = try document(), let first = document.nodes.first else { throw absent }
         let node = try find(name ?? first.name).0.nodes.first { $0.name == name ?? first.name } ?? first
         return machine(node.name, of: document).console
+    }
+
+    /// The last lines of a node's console, safe to print.
+    public func consoleTail(_ name: String, lines: Int) throws(Finding) -> [String] {
+        ConsoleTail.lines(try console(name), count: lines)
     }
 
     /// `nacre.status.v1`. Says what runs and what the last verdict was; judges nothing.

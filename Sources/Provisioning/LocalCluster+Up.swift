@@ -18,7 +18,7 @@ extension LocalCluster {
         var document: ClusterDocument
         let tools: LocalTools
         do throws(Finding) {
-            tools = try LocalTools(host: host, scratch: directory)
+            tools = try LocalTools(host: host)
             if let present = try self.document() { document = present } else { document = try create(request) }
             try checkAgreement(of: request, with: document)
         } catch {

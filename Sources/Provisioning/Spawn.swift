@@ -150,8 +150,8 @@ extension Command {
 }
 
 /// The last lines of a log, made safe to print.
-public enum ConsoleTail {
-    public static func lines(_ path: String, count: Int) -> [String] {
+enum ConsoleTail {
+    static func lines(_ path: String, count: Int) -> [String] {
         let size = Files.size(path)
         let window = 64 << 10
         guard let bytes = try? Files.read(path, from: max(0, size - window), limit: window) else { return [] }

@@ -12,7 +12,9 @@ struct Nacre: AsyncParsableCommand {
             3 judged and rejected.
             """,
         version: "0.1.0",
-        subcommands: [])
+        subcommands: [
+            UpCommand.self, DownCommand.self, StatusCommand.self, LogsCommand.self, NodeCommand.self,
+        ])
 }
 
 /// The exit codes of the command line; they are contract.

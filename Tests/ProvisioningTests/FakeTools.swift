@@ -1,0 +1,69 @@
+import Glibc
+
+@testable import Provisioning
+
+/// Stand-ins for QEMU and swtpm that behave like them as far as processes, files and sockets go, so that the life of
+/// machines can be tested in milliseconds. Tests with the real programs are beside them.
+enum FakeTools {
+    /// Makes the programs in a folder of `scratch` and returns the environment that finds them first.
+    static func environment(in scratch: Scratch) throws -> [String: String] {
+        let folder = scratch.path + "/bin"
+        try Files.makeDirectory(folder)
+        for (name, text) in [("qemu-system-x86_64", qemu), ("swtpm", swtpm), ("swtpm_setup", setup)] {
+            try Files.create("\(folder)/\(name)", Array(text.utf8), mode: 0o755)
+        }
+        try Files.makeDirectory(scratch.path + "/firmware")
+        for name in [Firmware.codeName, Firmware.variablesName] {
+            try Files.create("\(scratch.path)/firmware/\(name)", [1, 2, 3])
+        }
+        try Files.create(scratch.path + "/image.raw", [UInt8](repeating: 0, count: 512))
+        try Files.create(scratch.path + "/manifest.json", Array("{}".utf8))
+        return ["PATH": folder + ":/usr/bin:/bin", "HOME": scratch.path]
+    }
+
+    /// Answers on its monitor, resets itself as often as the file `resets` says, ends at the power button unless there
+    /// is a file `deaf`.
+    private static let qemu = """
+        #!/usr/bin/env python3
+        import os, socket, sys
+        if "--version" in sys.argv:
+            print("QEMU emulator version 10.0.2 (fake)")
+            sys.exit(0)
+        if any("refuse" in word for word in sys.argv):
+            print("refused")
+            sys.exit(1)
+        open("console.log", "a").write("BdsDxe: starting Boot0001\\nnacre: stages kernel=1s attestable=2s\\n")
+        server = socket.socket(socket.AF_UNIX)
+        server.bind("qmp.sock")
+        server.listen()
+        while True:
+            client, _ = server.accept()
+            try:
+                client.sendall(b'{"QMP": {}}\\r\\n')
+                lines = client.makefile("rb")
+                for line in lines:
+                    if b"system_powerdown" in line and not os.path.exists("deaf"):
+                        client.sendall(b'{"return": {}}\\r\\n')
+                        sys.exit(0)
+                    client.sendall(b'{"return": {}}\\r\\n')
+                    for _ in range(int(open("resets").read()) if os.path.exists("resets") else 0):
+                        client.sendall(b'{"event": "RESET", "data": {"guest": true}}\\r\\n')
+            except OSError:
+                pass
+
+        """
+
+    /// Ends with its peer, as `--terminate` asks.
+    private static let swtpm = """
+        #!/bin/sh
+        exec cat <&3
+
+        """
+
+    private static let setup = """
+        #!/bin/sh
+        sleep 0.1
+        echo state > tpm/tpm2-00.permall
+
+        """
+}
