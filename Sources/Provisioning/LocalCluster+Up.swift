@@ -107,8 +107,14 @@ extension LocalCluster {
         }
     }
 
+    /// Absolute path of a file that was named, which must be there.
     static func resolve(_ path: String) throws(Finding) -> String {
-        guard let resolved = Files.resolved(path) else { throw Files.problem("opening", path) }
+        guard let resolved = Files.resolved(path), Files.isReadable(resolved) else {
+            let why = unsafe String(cString: strerror(errno))
+            throw Finding(
+                "parse-missing", claim: path, expected: "a readable file", actual: why,
+                next: "build it with make image, or name another")
+        }
         return resolved
     }
 

@@ -11,7 +11,8 @@ import Testing
 struct LifecycleTests {
     let scratch: Scratch
     let environment: [String: String]
-    var home: String { scratch.path + "/cluster" }
+    /// Deeper than the 108 bytes that a socket's address can hold.
+    var home: String { scratch.path + "/" + String(repeating: "deep", count: 40) }
 
     init() throws {
         scratch = try Scratch()
@@ -182,7 +183,9 @@ struct LifecycleTests {
     @Test("a machine that is killed meanwhile is started again by the next up")
     func killedMachine() throws {
         _ = try up()
-        for pid in processes() { kill(pid, SIGKILL) }
+        let killed = processes().compactMap { ProcessIdentity(pid: $0) }
+        for process in killed { process.signal(SIGKILL) }
+        for process in killed { #expect(process.waitForEnd(.seconds(10))) }
         #expect(try cluster().status()["nodes"]?.array?.first?["phase"]?.string == "stopped")
         #expect(try up().isVerified)
         _ = try cluster().down(keepDisks: false, report: { _ in })
@@ -202,7 +205,7 @@ struct LifecycleTests {
     @Test("what is missing is named before anything is made")
     func missing() throws {
         let image = #expect(throws: Finding.self) { try up(request { $0.image = "/nonexistent.raw" }) }
-        #expect(image?.claim == "opening /nonexistent.raw")
+        #expect(image?.reason == "parse-missing" && image?.claim == "/nonexistent.raw")
         #expect(!Files.exists(home))
         let firmware = #expect(throws: Finding.self) { try up(request { $0.firmware = "/nonexistent" }) }
         #expect(firmware?.reason == "local-firmware")
