@@ -108,6 +108,9 @@ public struct Measurements: Sendable, Equatable {
         }
     }
 
+    /// The last phase that a running node reaches: what comes with shutting down is left out.
+    public var answeringPhase: String? { phases.last { !["shutdown", "final"].contains($0) } }
+
     /// Phases named by any bank, in the order in which they happen.
     public var phases: [String] {
         for bank in tpm.values {
