@@ -13,6 +13,21 @@ public struct PCRBank: Equatable, Sendable {
 
     public init() { values = [:] }
 
+    /// - Throws: `ParseError` for an index beyond 23 or a digest of another length than its bank's.
+    public init(values: [HashAlgorithm: [Int: [UInt8]]], path: String = "pcrs") throws(ParseError) {
+        self.init()
+        for (hash, registers) in values {
+            self.values[hash] = [:]
+            for (index, digest) in registers {
+                guard Self.indices.contains(index), digest.count == hash.size else {
+                    throw ParseError(
+                        "range", field: "\(path).\(hash.rawValue).\(index)", offset: 0, "\(digest.count) bytes")
+                }
+                self[hash, index] = digest
+            }
+        }
+    }
+
     /// - Throws: `ParseError` for an unknown bank, an index beyond 23 or not canonical, a digest of another length.
     public init(json: JSON, path: String = "pcrs") throws(ParseError) {
         self.init()
