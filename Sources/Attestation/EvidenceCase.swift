@@ -39,7 +39,10 @@ public enum Judge {
     /// Each kind with the function that judges it; one file per kind, `Judge+<Kind>.swift`.
     static let kinds: [String: @Sendable (EvidenceCase) throws(Finding) -> Verdict] = [
         "akcert": akCertificate,
+        "certtable": certtable,
         "evlog": eventLog,
+        "snp": snp,
+        "tdx": tdx,
         "tpmquote": tpmQuote,
     ]
 
