@@ -1,5 +1,4 @@
 import Bytes
-import CLinux
 import Glibc
 
 /// A connected or listening stream socket, non-blocking; closed when it goes out of scope.
@@ -11,7 +10,9 @@ public struct StreamSocket: ~Copyable {
     public init(adopting descriptor: Int32) throws(CryptoError) {
         self.descriptor = descriptor
         let flags = fcntl(descriptor, F_GETFL)
-        guard flags >= 0, fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) == 0 else {
+        guard flags >= 0, fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) == 0,
+            fcntl(descriptor, F_SETFD, FD_CLOEXEC) == 0
+        else {
             throw Self.error("not an open socket")
         }
     }
@@ -44,7 +45,8 @@ public struct StreamSocket: ~Copyable {
         let socket = try StreamSocket(family: family)
         var yes: Int32 = 1
         _ = unsafe setsockopt(socket.descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
-        guard unsafe nacre_bind(socket.descriptor, name, socklen_t(name.count)) == 0,
+        let bound = unsafe Self.withAddress(name) { unsafe bind(socket.descriptor, $0, $1) }
+        guard bound == 0,
             listen(socket.descriptor, backlog) == 0
         else {
             throw Self.error("cannot listen on \(address):\(port)")
@@ -60,13 +62,31 @@ public struct StreamSocket: ~Copyable {
     }
 
     /// The local port of a TCP socket; 0 where it has none.
-    public var localPort: UInt16 { UInt16(exactly: nacre_socket_port(descriptor)) ?? 0 }
+    public var localPort: UInt16 {
+        var name = sockaddr_in6()
+        var length = socklen_t(MemoryLayout<sockaddr_in6>.size)
+        let result = unsafe withUnsafeMutablePointer(to: &name) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe getsockname(descriptor, $0, &length)
+            }
+        }
+        // sin_port and sin6_port stand at the same place.
+        let isInternet = Int32(name.sin6_family) == AF_INET || Int32(name.sin6_family) == AF_INET6
+        return result == 0 && isInternet ? UInt16(bigEndian: name.sin6_port) : 0
+    }
+
+    private static func withAddress(
+        _ address: [UInt8], _ body: (UnsafePointer<sockaddr>?, socklen_t) -> Int32
+    ) -> Int32 {
+        unsafe address.withUnsafeBytes { bytes in
+            unsafe bytes.withMemoryRebound(to: sockaddr.self) { unsafe body($0.baseAddress, socklen_t(address.count)) }
+        }
+    }
 
     /// Waits for the next connection on a listening socket.
     public func accept(deadline: Deadline) throws(CryptoError) -> StreamSocket {
         while true {
-            let flags = Int32(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
-            let accepted = nacre_accept4(descriptor, flags)
+            let accepted = Glibc.accept(descriptor, nil, nil)
             if accepted >= 0 { return try StreamSocket(adopting: accepted) }
             switch errno {
             case EINTR, ECONNABORTED: continue
@@ -84,7 +104,7 @@ public struct StreamSocket: ~Copyable {
     }
 
     private func connect(_ address: [UInt8], _ deadline: Deadline) throws(CryptoError) {
-        if unsafe nacre_connect(descriptor, address, socklen_t(address.count)) == 0 { return }
+        if unsafe Self.withAddress(address, { unsafe Glibc.connect(descriptor, $0, $1) }) == 0 { return }
         guard errno == EINPROGRESS || errno == EINTR else { throw Self.error("connect") }
         try Self.wait(descriptor, POLLOUT, deadline)
         var code: Int32 = 0
