@@ -30,8 +30,9 @@ extension Appraisal {
         var policy = policy.snp
         policy["report_data"] = .hex(reportData)
         policy["measurement"] = .array(launches.map { .hex($0.digest) })
-        var inputs = try collateral("snp", ["vek", "chain", "roots", "crl"])
+        var inputs = try collateral("snp", ["vek", "chain", "crl"])
         inputs["report"] = tee.report
+        inputs["roots"] = self.policy.roots["snp"]
         if !tee.auxiliary.isEmpty { inputs["auxblob"] = tee.auxiliary }
         try judge("snp", inputs, .object(policy))
     }
@@ -56,8 +57,13 @@ extension Appraisal {
             }
             policy[key] = .hex(value)
         }
-        var inputs = try collateral("tdx", ["collateral", "root"])
+        var inputs = try collateral("tdx", ["collateral"])
         inputs["quote"] = tee.report
+        inputs["root"] = try self.policy.roots["tdx"].map { pem throws(Finding) in
+            do throws(CryptoError) { return try Certificate.read(pem).der } catch {
+                throw Finding("parse-form", claim: "policy.roots.tdx", actual: error.message)
+            }
+        }
         try judge("tdx", inputs, .object(policy))
     }
 

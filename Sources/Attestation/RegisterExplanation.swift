@@ -5,7 +5,7 @@ import TPM
 
 /// Why a register does not hold what the manifest predicts: the first event that differs, and what it covers.
 public struct RegisterExplanation: Sendable, Equatable {
-    /// One side of a comparison; `nil` where that side has no such event.
+    /// One side of a comparison. What a log says of its own event is a hint; only the digest is proved.
     public struct Event: Sendable, Equatable {
         public let type: String
         public let what: String
@@ -30,15 +30,10 @@ public struct RegisterExplanation: Sendable, Equatable {
         let predicted = expected.compactMap { part in
             part.digests[bank].map { Event(type: part.type, what: part.what, digest: $0) }
         }
-        var recorded: [Event] = []
-        for event in firmware.events where event.register == index && event.isExtended {
-            guard let digest = event.digests[bank] else { continue }
-            recorded.append(Event(type: event.type.description, what: Self.text(event), digest: digest))
-        }
-        for record in userspace?.records ?? [] where record.pcr == index {
-            guard let digest = record.digests[bank] else { continue }
-            recorded.append(
-                Event(type: record.eventType ?? "userspace", what: Self.printable(record.text ?? ""), digest: digest))
+        let name = firmware.claim(index)
+        let recorded = (firmware.explain() + (userspace?.explain() ?? [])).compactMap { event in
+            event.register == name
+                ? event.digests[bank].map { Event(type: event.type, what: event.what, digest: $0) } : nil
         }
         let count = max(predicted.count, recorded.count)
         let first = (0..<count).first { place in
@@ -77,21 +72,5 @@ public struct RegisterExplanation: Sendable, Equatable {
             "register": .string(register), "event": place.map { .integer(Int128($0)) }, "expected": event(expected),
             "actual": event(actual), "text": .string(text),
         ])
-    }
-
-    /// What the log itself says of an event; a hint, believed by nobody.
-    private static func text(_ event: EventLog.Event) -> String {
-        let data = event.data
-        // UTF-16LE text, as firmware and systemd-stub write it, or plain ASCII.
-        if data.count >= 4, data.count.isMultiple(of: 2), data[1] == 0, data[3] == 0 {
-            let units = stride(from: 0, to: data.count, by: 2).map { UInt16(data[$0]) | UInt16(data[$0 + 1]) << 8 }
-            return printable(String(decoding: units.prefix { $0 != 0 }, as: UTF16.self))
-        }
-        return printable(String(decoding: data.prefix { $0 != 0 }.prefix(200), as: UTF8.self))
-    }
-
-    private static func printable(_ text: String) -> String {
-        let plain = text.unicodeScalars.allSatisfy { (0x20..<0x7F).contains($0.value) }
-        return plain ? String(text.prefix(120)) : ""
     }
 }
