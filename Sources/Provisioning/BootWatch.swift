@@ -14,12 +14,13 @@ public enum Protection: String, Sendable {
 /// A node's evidence, judged.
 public struct NodeVerdict: Sendable {
     public let verdict: Verdict
-    public let protection: Protection
+    /// `nil` for rejected evidence, whose claims mean nothing.
+    public let protection: Protection?
     public let imageDigest: [UInt8]?
     /// The node's own account of its boot.
     public let stages: [BootStage]
 
-    public init(verdict: Verdict, protection: Protection, imageDigest: [UInt8]?, stages: [BootStage]) {
+    public init(verdict: Verdict, protection: Protection?, imageDigest: [UInt8]?, stages: [BootStage]) {
         self.verdict = verdict
         self.protection = protection
         self.imageDigest = imageDigest
@@ -132,9 +133,12 @@ public struct BootWatch: Sendable {
     /// because the console is only the guest's word and may be silent.
     public func shouldAsk(at time: Duration) -> Bool {
         guard outcome == nil else { return false }
-        guard let lastQuestion else { return saysReady || time >= .seconds(5) }
-        return time - lastQuestion >= (saysReady ? .milliseconds(500) : .seconds(3))
+        guard let lastQuestion else { return saysReady || time >= .seconds(30) }
+        return time - lastQuestion >= (saysReady ? .milliseconds(500) : .seconds(10))
     }
+
+    /// How long an answer may take. Before the node is ready nothing answers, and nothing else is seen meanwhile.
+    public var questionPatience: Duration { saysReady ? .seconds(30) : .seconds(5) }
 
     private mutating func note(_ name: String, _ time: Duration) {
         if !stages.contains(where: { $0.name == name }), stages.count < 64 {

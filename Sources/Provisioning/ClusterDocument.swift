@@ -25,6 +25,9 @@ public struct ClusterDocument: Equatable, Sendable {
     public let madeDirectory: Bool
     public let image: String?
     public let manifest: String?
+    /// The manifest's signature and the keys that may have made it; both or neither.
+    public let bundle: String?
+    public let trustRoot: String?
     /// SHA-256 of the manifest file when the cluster was made.
     public let manifestDigest: [UInt8]?
     public let firmwareCode: String
@@ -45,6 +48,7 @@ extension ClusterDocument {
             "schema": .string(Self.schema), "provider": "qemu", "clusterID": .hex(clusterID),
             "created": .string(created.description), "madeDirectory": .bool(madeDirectory),
             "image": image.map { .string($0) }, "manifest": manifest.map { .string($0) },
+            "bundle": bundle.map { .string($0) }, "trustRoot": trustRoot.map { .string($0) },
             "manifestDigest": manifestDigest.map { .hex($0) },
             "firmware": ["code": .string(firmwareCode), "variables": .string(firmwareVariables)],
             "memoryMiB": .integer(Int128(memoryMiB)), "processors": .integer(Int128(processors)),
@@ -74,6 +78,8 @@ extension ClusterDocument {
         madeDirectory = try fields.bool("madeDirectory", default: false)
         image = try fields.optionalString("image")
         manifest = try fields.optionalString("manifest")
+        bundle = try fields.optionalString("bundle")
+        trustRoot = try fields.optionalString("trustRoot")
         manifestDigest = try fields.optionalHex("manifestDigest", count: 32)
         var firmware = try JSONFields(try fields.required("firmware"), path: "cluster.firmware")
         firmwareCode = try firmware.string("code")

@@ -7,11 +7,11 @@ extension LocalCluster {
     /// evidence until all are judged or have failed.
     ///
     /// - Parameters:
-    ///   - judge: asks one endpoint once, within a few seconds.
+    ///   - judge: asks one endpoint once, within the time given.
     ///   - report: progress; called on this thread.
     /// - Throws: what kept the machines from starting. A node that starts and then fails is part of the result.
     public func up(
-        _ request: UpRequest, judge: (ClusterDocument.Node) -> NodeAnswer, report: (Progress) -> Void
+        _ request: UpRequest, judge: (ClusterDocument.Node, Duration) -> NodeAnswer, report: (Progress) -> Void
     ) throws(Finding) -> UpResult {
         let lock = try lock("nacre up") { report(.note("waiting for another command here: \($0)")) }
         defer { lock.keep() }
@@ -71,9 +71,11 @@ extension LocalCluster {
             }
         }
         let document = ClusterDocument(
-            clusterID: try Self.randomBytes(32), created: .now, madeDirectory: request.madeDirectory,
+            clusterID: randomBytes(32), created: .now, madeDirectory: request.madeDirectory,
             image: try request.image.map { path throws(Finding) in try Self.resolve(path) },
             manifest: try request.manifest.map { path throws(Finding) in try Self.resolve(path) },
+            bundle: try request.bundle.map { path throws(Finding) in try Self.resolve(path) },
+            trustRoot: try request.trustRoot.map { path throws(Finding) in try Self.resolve(path) },
             manifestDigest: try request.manifest.map { path throws(Finding) in try Self.digest(path) },
             firmwareCode: firmware.code, firmwareVariables: try Self.resolve(firmware.variables),
             memoryMiB: request.memoryMiB ?? UpRequest.defaultMemoryMiB,
@@ -92,6 +94,11 @@ extension LocalCluster {
             (
                 "--manifest", try request.manifest.map { path throws(Finding) in try Self.resolve(path) },
                 document.manifest
+            ),
+            ("--bundle", try request.bundle.map { path throws(Finding) in try Self.resolve(path) }, document.bundle),
+            (
+                "--trust-root", try request.trustRoot.map { path throws(Finding) in try Self.resolve(path) },
+                document.trustRoot
             ),
             ("--memory", request.memoryMiB.map { "\($0)M" }, "\(document.memoryMiB)M"),
             ("--cpus", request.processors.map(String.init), String(document.processors)),
@@ -120,12 +127,6 @@ extension LocalCluster {
 
     private static func digest(_ path: String) throws(Finding) -> [UInt8] {
         HashAlgorithm.sha256.hash(try Files.read(path, limit: 32 << 20))
-    }
-
-    private static func randomBytes(_ count: Int) throws(Finding) -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: count)
-        guard unsafe getentropy(&bytes, count) == 0 else { throw Files.problem("reading", "random bytes") }
-        return bytes
     }
 }
 

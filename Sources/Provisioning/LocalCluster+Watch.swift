@@ -82,7 +82,8 @@ extension LocalCluster {
 
     /// Follows all machines until each has an outcome.
     func watch(
-        _ machines: inout [WatchedMachine], judge: (ClusterDocument.Node) -> NodeAnswer, tell: (Progress) -> Void
+        _ machines: inout [WatchedMachine], judge: (ClusterDocument.Node, Duration) -> NodeAnswer,
+        tell: (Progress) -> Void
     ) {
         while machines.contains(where: { $0.watch.outcome == nil }) {
             for index in machines.indices where machines[index].watch.outcome == nil {
@@ -100,7 +101,7 @@ extension LocalCluster {
     }
 
     /// One look at one machine, a fifth of a second at most beside the question itself.
-    private func observe(_ machine: inout WatchedMachine, judge: (ClusterDocument.Node) -> NodeAnswer) {
+    private func observe(_ machine: inout WatchedMachine, judge: (ClusterDocument.Node, Duration) -> NodeAnswer) {
         if let monitor = machine.monitor, monitor.isOpen {
             for event in (try? monitor.takeEvents(waiting: .milliseconds(200))) ?? [] where event.isGuestReset {
                 machine.watch.apply(.guestReset, at: machine.time)
@@ -116,7 +117,7 @@ extension LocalCluster {
             let said = words.isEmpty ? "" : "; it said: \(words.joined(separator: " / "))"
             machine.watch.apply(.ended("QEMU has ended\(said)"), at: machine.time)
         } else if machine.watch.shouldAsk(at: machine.time) {
-            let answer = judge(machine.node)
+            let answer = judge(machine.node, machine.watch.questionPatience)
             machine.watch.apply(.answer(answer), at: machine.time)
         }
         machine.watch.apply(.tick, at: machine.time)
@@ -147,14 +148,14 @@ struct VerdictNote {
     let isAccepted: Bool
     let reason: String
     let imageDigest: [UInt8]?
-    let protection: Protection
+    let protection: Protection?
     let stages: [(name: String, seconds: Double)]
 
     private var json: JSON {
         .fields([
             "schema": .string(Self.schema), "at": .string(at.description),
             "verdict": isAccepted ? "accept" : "reject", "reason": .string(reason),
-            "imageDigest": imageDigest.map { .hex($0) }, "protection": .string(protection.rawValue),
+            "imageDigest": imageDigest.map { .hex($0) }, "protection": protection.map { .string($0.rawValue) },
             "stages": .array(stages.map { ["name": .string($0.name), "seconds": .double($0.seconds)] }),
         ])
     }

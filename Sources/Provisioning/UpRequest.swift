@@ -7,6 +7,8 @@ public struct UpRequest: Sendable {
     public var workers: Int?
     public var image: String?
     public var manifest: String?
+    public var bundle: String?
+    public var trustRoot: String?
     public var firmware: String?
     public var memoryMiB: Int?
     public var processors: Int?
@@ -18,6 +20,7 @@ public struct UpRequest: Sendable {
 
     public init(
         controlPlanes: Int? = nil, workers: Int? = nil, image: String? = nil, manifest: String? = nil,
+        bundle: String? = nil, trustRoot: String? = nil,
         firmware: String? = nil, memoryMiB: Int? = nil, processors: Int? = nil, acceleration: Acceleration? = nil,
         limits: BootWatch.Limits = .init(), madeDirectory: Bool = false
     ) {
@@ -25,6 +28,8 @@ public struct UpRequest: Sendable {
         self.workers = workers
         self.image = image
         self.manifest = manifest
+        self.bundle = bundle
+        self.trustRoot = trustRoot
         self.firmware = firmware
         self.memoryMiB = memoryMiB
         self.processors = processors
@@ -104,7 +109,7 @@ extension UpResult.Node {
         switch outcome {
         case .judged(let judged):
             fields["verdict"] = judged.verdict.isAccepted ? "accept" : "reject"
-            fields["protection"] = .string(judged.protection.rawValue)
+            fields["protection"] = judged.protection.map { .string($0.rawValue) } ?? .null
             if !judged.verdict.isAccepted { fields["reason"] = .string(judged.verdict.reason) }
         case .failed(let finding): fields["reason"] = .string(finding.reason)
         }

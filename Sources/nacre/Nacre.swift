@@ -13,7 +13,8 @@ struct Nacre: AsyncParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [
-            UpCommand.self, DownCommand.self, StatusCommand.self, LogsCommand.self, NodeCommand.self,
+            UpCommand.self, DownCommand.self, VerifyCommand.self, StatusCommand.self, NodeCommand.self,
+            LogsCommand.self, EvidenceCommand.self, ManifestCommand.self,
         ])
 }
 

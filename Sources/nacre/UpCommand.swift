@@ -26,6 +26,10 @@ struct UpCommand: ParsableCommand {
     var image: String?
     @Option(help: "Manifest of the image (default: beside the image).", completion: .file())
     var manifest: String?
+    @Option(help: "The manifest's signature (Sigstore bundle); goes with --trust-root.", completion: .file())
+    var bundle: String?
+    @Option(help: "Keys that may sign the manifest; goes with --bundle.", completion: .file())
+    var trustRoot: String?
     @Option(
         help: "Folder with OVMF_CODE_4M.fd and OVMF_VARS_4M.fd (default: beside the image).", completion: .directory)
     var firmware: String?
@@ -38,24 +42,40 @@ struct UpCommand: ParsableCommand {
 
     func validate() throws {
         guard (1...86_400).contains(timeout) else { throw ValidationError("--timeout must be 1 to 86400 seconds") }
+        guard (bundle == nil) == (trustRoot == nil) else {
+            throw ValidationError("--bundle and --trust-root go together")
+        }
         if let cpus, !(1...256).contains(cpus) { throw ValidationError("--cpus must be 1 to 256") }
     }
 
     func run() throws {
+        try NodeJudgement.reporting(output) { try bringUp() }
+    }
+
+    private func bringUp() throws {
         let made = unsafe mkdir(directory.dir, 0o755) == 0
         let cluster = try directory.cluster()
         let present = try cluster.document()
         var request = UpRequest(
-            controlPlanes: controlPlanes, workers: workers, image: image, manifest: manifest, firmware: firmware,
-            memoryMiB: memory?.mebibytes, processors: cpus, limits: .init(time: .seconds(timeout)),
-            madeDirectory: made)
-        if present == nil {
-            request.image = image ?? BuiltArtifacts.image
-            request.manifest = manifest ?? Self.manifest(beside: request.image ?? "")
+            controlPlanes: controlPlanes, workers: workers, image: image, manifest: manifest, bundle: bundle,
+            trustRoot: trustRoot, firmware: firmware, memoryMiB: memory?.mebibytes, processors: cpus,
+            limits: .init(time: .seconds(timeout)), madeDirectory: made)
+        let judge: NodeJudge
+        do {
+            if let present {
+                judge = try NodeJudge(present)
+            } else {
+                request.image = image ?? BuiltArtifacts.image
+                request.manifest = manifest ?? Self.manifest(beside: request.image ?? "")
+                judge = try NodeJudge(manifest: request.manifest, bundle: bundle, trustRoot: trustRoot)
+            }
+        } catch {
+            if made { _ = unsafe rmdir(directory.dir) }
+            throw error
         }
-        let judge = try NodeJudge(manifestPath: request.manifest ?? present?.manifest ?? "")
         let printer = ProgressPrinter(quiet: output.quiet)
-        let result = try cluster.up(request, judge: { judge.ask($0) }, report: { printer.show($0) })
+        let result = try cluster.up(
+            request, judge: { judge.ask($0, within: $1) }, report: { printer.show($0) })
         printer.finish()
         for node in result.nodes {
             guard case .failed = node.outcome else { continue }
@@ -63,8 +83,10 @@ struct UpCommand: ParsableCommand {
             for line in (try? cluster.consoleTail(node.node.name, lines: 20)) ?? [] { output.note("  | \(line)") }
         }
         switch output.output {
-        case .json: print(result.json.compact)
-        case .text: for line in Self.text(result) { print(line) }
+        case .json: Report.out(result.json.compact + "\n")
+        case .text:
+            for node in result.nodes { judge.report(node.node.name, output) }
+            for line in Self.text(result) { Report.out(line + "\n") }
         }
         if result.isRejected { throw Exit.rejected }
         if !result.isVerified { throw Exit.failed }
@@ -82,7 +104,8 @@ struct UpCommand: ParsableCommand {
             switch node.outcome {
             case .judged(let judged) where judged.verdict.isAccepted:
                 lines.append(
-                    "\(node.node.name)  verified  \(node.node.endpoint)  protection: \(judged.protection.rawValue)")
+                    "\(node.node.name)  verified  \(node.node.endpoint)  protection: \(judged.protection?.rawValue ?? "-")"
+                )
             case .judged(let judged):
                 lines.append("\(node.node.name)  REJECTED  \(node.node.endpoint)")
                 if let finding = judged.verdict.finding { lines.append("  \(finding)") }

@@ -84,12 +84,14 @@ struct BootWatchTests {
     @Test("asked seldom while it boots, often once it says that it is ready")
     func questions() {
         var watch = BootWatch(node: "n")
-        #expect(!watch.shouldAsk(at: .seconds(1)))
-        #expect(watch.shouldAsk(at: .seconds(5)))
-        watch.apply(.answer(.silent("")), at: .seconds(5))
-        #expect(!watch.shouldAsk(at: .seconds(7)))
-        #expect(watch.shouldAsk(at: .seconds(8)))
-        watch.apply(.console(.stages([BootStage(name: "a", milliseconds: 1)])), at: .seconds(6))
-        #expect(watch.shouldAsk(at: .seconds(6)))
+        #expect(!watch.shouldAsk(at: .seconds(29)))
+        #expect(watch.shouldAsk(at: .seconds(30)))
+        #expect(watch.questionPatience == .seconds(5))
+        watch.apply(.answer(.silent("")), at: .seconds(35))
+        #expect(!watch.shouldAsk(at: .seconds(44)))
+        #expect(watch.shouldAsk(at: .seconds(45)))
+        watch.apply(.console(.stages([BootStage(name: "a", milliseconds: 1)])), at: .seconds(36))
+        #expect(watch.shouldAsk(at: .seconds(36)))
+        #expect(watch.questionPatience == .seconds(30))
     }
 }

@@ -8,7 +8,8 @@ import Testing
 struct DocumentTests {
     static let document = ClusterDocument(
         clusterID: [UInt8](repeating: 7, count: 32), created: Instant(seconds: 1_700_000_000), madeDirectory: true,
-        image: "/i.raw", manifest: "/m.json", manifestDigest: [UInt8](repeating: 9, count: 32), firmwareCode: "/f/c",
+        image: "/i.raw", manifest: "/m.json", bundle: "/b", trustRoot: "/t",
+        manifestDigest: [UInt8](repeating: 9, count: 32), firmwareCode: "/f/c",
         firmwareVariables: "/f/v", memoryMiB: 2048, processors: 2,
         nodes: [
             .init(name: "control-plane-0", role: .controlPlane, port: 40000),

@@ -32,7 +32,7 @@ struct FirmwareTests {
         let cluster = try LocalCluster(directory: home, host: host)
         let result = try cluster.up(
             UpRequest(image: disk, firmware: firmware, memoryMiB: 512, limits: .init(time: .seconds(180))),
-            judge: { _ in .silent("no system") }, report: { _ in })
+            judge: { _, _ in .silent("no system") }, report: { _ in })
         let node = try #require(result.nodes.first)
         guard case .failed(let finding) = node.outcome else {
             Issue.record("an empty disk was verified")

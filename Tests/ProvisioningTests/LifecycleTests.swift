@@ -32,7 +32,7 @@ struct LifecycleTests {
         return request
     }
 
-    private static func accept(_: ClusterDocument.Node) -> NodeAnswer {
+    private static func accept(_: ClusterDocument.Node, _: Duration) -> NodeAnswer {
         .judged(
             NodeVerdict(
                 verdict: .accept(), protection: .noneLocalTPM, imageDigest: [1],
@@ -101,7 +101,7 @@ struct LifecycleTests {
     func rejected() throws {
         let result = try cluster().up(
             request(),
-            judge: { _ in
+            judge: { _, _ in
                 .judged(
                     NodeVerdict(
                         verdict: .reject(Finding("register", claim: "tpm/sha256/4")), protection: .noneLocalTPM,
@@ -174,7 +174,7 @@ struct LifecycleTests {
         let cluster = try cluster()
         _ = try cluster.stop("control-plane-0", powerCut: true, report: { _ in })
         try Files.create(home + "/vm/control-plane-0/resets", Array("3".utf8))
-        let result = try cluster.up(UpRequest(), judge: { _ in .silent("reset") }, report: { _ in })
+        let result = try cluster.up(UpRequest(), judge: { _, _ in .silent("reset") }, report: { _ in })
         #expect(result.json["nodes"]?.array?.first?["reason"]?.string == "local-reboots")
         _ = try cluster.down(keepDisks: false, report: { _ in })
         expectNothingLeft()
