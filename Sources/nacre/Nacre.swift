@@ -12,7 +12,7 @@ struct Nacre: AsyncParsableCommand {
             3 judged and rejected.
             """,
         version: "0.1.0",
-        subcommands: [EvidenceCommand.self, ManifestCommand.self, VerifyCommand.self])
+        subcommands: [EvidenceCommand.self, ManifestCommand.self, PolicyCommand.self, VerifyCommand.self])
 }
 
 /// The exit codes of the command line; they are contract.
