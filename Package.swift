@@ -93,6 +93,6 @@ let package = Package(
         tests("Measurement", ["Crypto", "UnifiedKernelImage", "GPT", "TPM"]),
         tests("Manifest", ["Crypto", "Measurement"]),
         tests("Attestation", ["Crypto", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest"]),
-        tests("Provisioning", ["Attestation"]),
+        tests("Provisioning", ["Attestation", "Manifest"]),
     ]
 )

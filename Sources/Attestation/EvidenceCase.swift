@@ -39,6 +39,8 @@ public enum Judge {
     /// Each kind with the function that judges it; one file per kind, `Judge+<Kind>.swift`.
     static let kinds: [String: @Sendable (EvidenceCase) throws(Finding) -> Verdict] = [
         "akcert": akCertificate,
+        "azure": azure,
+        "ccel": ccel,
         "certtable": certtable,
         "evlog": eventLog,
         "snp": snp,

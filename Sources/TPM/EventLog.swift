@@ -123,8 +123,12 @@ private struct EventLogParser {
             algorithms = [(.sha1, HashAlgorithm.sha1.tpmIdentifier)]
             return
         }
-        guard register == 0, digest.allSatisfy({ $0 == 0 }) else {
-            throw ParseError("header", field: "TCG_EfiSpecIDEvent", offset: 0, "register and digest must be zero")
+        // A CC log may name the first measurement register here; in a TPM's log this is PCR 0.
+        guard register == 0 || registers == .confidentialComputing && Int(register) < registers.limit,
+            digest.allSatisfy({ $0 == 0 })
+        else {
+            throw ParseError(
+                "header", field: "TCG_EfiSpecIDEvent", offset: 0, "register \(register), or a digest that is not zero")
         }
         algorithms = try Self.specification(data)
         events.append(

@@ -58,6 +58,9 @@ struct RawInputs: ParsableArguments {
             .map { String($0.map { $0 == "_" ? "-" : $0 }) }
     }
 
+    /// Whether `name` is an input that could be given and was not.
+    func lacks(_ name: String) -> Bool { paths[name] == nil }
+
     func read() throws(Finding) -> [String: [UInt8]] {
         var inputs: [String: [UInt8]] = [:]
         for (name, path) in paths { inputs[name] = try Input.read(path) }

@@ -44,21 +44,25 @@ enum Report {
     /// Claims of a verdict as lines, nested names joined by dots.
     static func steps(_ verdict: Verdict) -> [Appraisal.Step] {
         var steps: [Appraisal.Step] = []
+        var listed: Set<String> = []
         func walk(_ name: String, _ value: JSON) {
+            let isUnchecked = verdict.unchecked.contains { name == $0 || name.hasPrefix("\($0).") }
+            if isUnchecked { listed.formUnion(verdict.unchecked.filter { name == $0 || name.hasPrefix("\($0).") }) }
+            let mark: Appraisal.Step.Mark = isUnchecked ? .unchecked : .held
             switch value {
             case .object(let fields):
                 for key in fields.keys.sorted() {
                     if let field = fields[key] { walk(name.isEmpty ? key : "\(name).\(key)", field) }
                 }
-            case .string(let text): steps.append(.init(claim: name, mark: .held, detail: text))
-            default: steps.append(.init(claim: name, mark: .held, detail: value.compact))
+            case .string(let text): steps.append(.init(claim: name, mark: mark, detail: text))
+            default: steps.append(.init(claim: name, mark: mark, detail: value.compact))
             }
         }
         walk("", .object(verdict.claims))
         if let finding = verdict.finding {
             steps.append(.init(claim: finding.claim, mark: .failed, detail: finding.reason))
         }
-        return steps + verdict.unchecked.map { .init(claim: $0, mark: .unchecked, detail: "not checked") }
+        return steps + verdict.unchecked.filter { !listed.contains($0) }.map { .init(claim: $0, mark: .unchecked, detail: "not checked") }
     }
 
     /// A verdict with its steps, in the form asked for.

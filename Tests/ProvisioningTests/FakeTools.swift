@@ -1,4 +1,5 @@
-import Glibc
+import Bytes
+import Manifest
 
 @testable import Provisioning
 
@@ -17,8 +18,29 @@ enum FakeTools {
             try Files.create("\(scratch.path)/firmware/\(name)", [1, 2, 3])
         }
         try Files.create(scratch.path + "/image.raw", [UInt8](repeating: 0, count: 512))
-        try Files.create(scratch.path + "/manifest.json", Array("{}".utf8))
+        try Files.create(scratch.path + "/manifest.json", try manifest().bytes)
         return ["PATH": folder + ":/usr/bin:/bin", "HOME": scratch.path]
+    }
+
+    /// A manifest that can be read and matches nothing.
+    private static func manifest() throws -> Manifest {
+        var document: JSON = [
+            "schema": "nacre.measurements.v1", "tpm": ["sha256": ["4": .hex([UInt8](repeating: 4, count: 32))]],
+            "snp": [], "tdx": [:], "events": [],
+        ]
+        let digest = try Measurements.digest(of: document)
+        if case .object(var fields) = document {
+            fields["imageDigest"] = .hex(digest)
+            document = .object(fields)
+        }
+        let file = Manifest.File(name: "image.raw", size: 512, sha256: [UInt8](repeating: 0, count: 32))
+        let manifest = Manifest(
+            product: "test", version: "1", releaseCounter: 1, profile: .production,
+            files: .init(raw: file, uki: file, root: nil, rootHash: [UInt8](repeating: 0, count: 32)),
+            inputs: .init(lock: [UInt8](repeating: 0, count: 32), revision: nil, toolchain: [:]),
+            measurements: try Measurements(document), phase: nil, kubernetes: nil, sbom: nil,
+            notAfter: Instant(seconds: 4_000_000_000), minimumRelease: 0)
+        return try Manifest(parsing: manifest.bytes)
     }
 
     /// Answers on its monitor, resets itself as often as the file `resets` says, ends at the power button unless there
