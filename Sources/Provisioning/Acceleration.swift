@@ -30,7 +30,7 @@ public struct Acceleration: Equatable, Sendable {
 
     /// Looks at this host.
     public static func probe() -> Acceleration {
-        let flags = processorFlags((try? Files.read("/proc/cpuinfo", limit: 16 << 20)) ?? [])
+        let flags = processorFlags((try? HostFiles.read("/proc/cpuinfo", limit: 16 << 20)) ?? [])
         return choose(processorFlags: flags, kvm: flags.isDisjoint(with: ["svm", "vmx"]) ? .fails("") : .probe())
     }
 
@@ -75,7 +75,7 @@ public enum HostTEE: String, Sendable {
     /// Module parameters of KVM: `sev_snp` and `tdx` read `Y` where the firmware and kernel have them enabled.
     public static func probe(modules: String = "/sys/module") -> HostTEE {
         func isOn(_ parameter: String) -> Bool {
-            let text = (try? Files.read("\(modules)/\(parameter)", limit: 16)) ?? []
+            let text = (try? HostFiles.read("\(modules)/\(parameter)", limit: 16)) ?? []
             return text.first == UInt8(ascii: "Y") || text.first == UInt8(ascii: "1")
         }
         if isOn("kvm_amd/parameters/sev_snp") { return .snp }

@@ -39,7 +39,7 @@ public struct ClusterDocument: Equatable, Sendable {
     /// What every process of `node` carries in its environment.
     func marker(_ node: String) -> String { "\(Hex.encode(clusterID.prefix(16)))/\(node)" }
 
-    public var firmware: String { Files.parent(of: firmwareCode) }
+    public var firmware: String { HostFiles.parent(of: firmwareCode) }
 }
 
 extension ClusterDocument {

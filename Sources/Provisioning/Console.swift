@@ -210,7 +210,7 @@ public struct ConsoleStream {
     /// What came since the last call; empty where nothing did.
     public mutating func next() throws(Finding) -> String {
         while true {
-            let bytes = try Files.read(path, from: offset, limit: 1 << 20)
+            let bytes = try HostFiles.read(path, from: offset, limit: 1 << 20)
             if bytes.isEmpty { return "" }
             offset += bytes.count
             let text = sanitiser.text(bytes)

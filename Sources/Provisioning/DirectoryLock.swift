@@ -22,7 +22,7 @@ public struct DirectoryLock: ~Copyable {
         var told = false
         while true {
             let file = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o644)
-            guard file >= 0 else { throw Files.problem("opening", path) }
+            guard file >= 0 else { throw HostFiles.problem("opening", path) }
             if flock(file, LOCK_EX | LOCK_NB) == 0 {
                 // `down` removes the file while it holds it: a lock on a removed file guards nothing.
                 if Self.isSame(file, path) {
@@ -34,7 +34,7 @@ public struct DirectoryLock: ~Copyable {
             }
             let code = errno
             close(file)
-            guard code == EWOULDBLOCK || code == EINTR else { throw Files.problem("locking", path) }
+            guard code == EWOULDBLOCK || code == EINTR else { throw HostFiles.problem("locking", path) }
             let holder = Self.holder(path)
             if !told { waiting(holder) }
             told = true
@@ -66,7 +66,7 @@ public struct DirectoryLock: ~Copyable {
     }
 
     private static func holder(_ path: String) -> String {
-        let bytes = (try? Files.read(path, limit: 512)) ?? []
+        let bytes = (try? HostFiles.read(path, limit: 512)) ?? []
         let text = Sanitised.line(bytes)
         return text.isEmpty ? "another process" : text
     }

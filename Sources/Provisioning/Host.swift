@@ -44,13 +44,13 @@ struct LocalTools: Sendable {
         swtpmSetup = try host.program("swtpm_setup", package: "swtpm-tools")
         // Its answer goes to memory: a command that is killed here leaves no file.
         let answer = unsafe memfd_create("version", UInt32(MFD_CLOEXEC))
-        guard answer >= 0 else { throw Files.problem("making room for", "a program's answer") }
+        guard answer >= 0 else { throw HostFiles.problem("making room for", "a program's answer") }
         defer { close(answer) }
         let path = "/proc/\(getpid())/fd/\(answer)"
         try Command(
             program: qemu, arguments: ["--version"], environment: host.environment, directory: "/", log: path
         ).run(limit: .seconds(20))
-        let text = String(decoding: try Files.read(path, limit: 4096), as: UTF8.self)
+        let text = String(decoding: try HostFiles.read(path, limit: 4096), as: UTF8.self)
         guard let version = QEMUVersion(text) else {
             throw Finding("local-tool", claim: qemu, expected: "a version", actual: Sanitised.line(text.utf8))
         }
@@ -76,12 +76,12 @@ public struct Firmware: Equatable, Sendable {
     /// Looks in `directory` where one is named; else beside the image, then where Debian installs it.
     /// - Throws: `local-firmware` with the places that were searched.
     public init(directory: String?, image: String?) throws(Finding) {
-        let beside = image.map { [Files.parent(of: $0) + "/firmware", Files.parent(of: $0)] } ?? []
+        let beside = image.map { [HostFiles.parent(of: $0) + "/firmware", HostFiles.parent(of: $0)] } ?? []
         let places = directory.map { [$0] } ?? beside + [Self.installed]
         for place in places {
             let code = "\(place)/\(Self.codeName)"
             let variables = "\(place)/\(Self.variablesName)"
-            if Files.isReadable(code), Files.isReadable(variables), let path = Files.resolved(code) {
+            if HostFiles.isReadable(code), HostFiles.isReadable(variables), let path = HostFiles.resolved(code) {
                 self.code = path
                 self.variables = variables
                 return

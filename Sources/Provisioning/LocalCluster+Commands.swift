@@ -11,7 +11,7 @@ extension LocalCluster {
         let lock = try lock("nacre down") { report(.note("waiting for another command here: \($0)")) }
         guard let document = try document() else {
             // A command that was cut short before it wrote its document has started nothing.
-            try Files.remove(documentPath + ".partial")
+            try HostFiles.remove(documentPath + ".partial")
             lock.removeFile()
             return []
         }
@@ -27,13 +27,13 @@ extension LocalCluster {
             }
         }
         if keepDisks { return ended }
-        try Files.remove("\(directory)/vm")
-        try Files.remove("\(directory)/logs")
+        try HostFiles.remove("\(directory)/vm")
+        try HostFiles.remove("\(directory)/logs")
         // Last: as long as it stands, the next `down` finds the processes.
-        try Files.remove(documentPath + ".partial")
-        try Files.remove(documentPath)
+        try HostFiles.remove(documentPath + ".partial")
+        try HostFiles.remove(documentPath)
         lock.removeFile()
-        if document.madeDirectory { Files.removeIfEmpty(directory) }
+        if document.madeDirectory { HostFiles.removeIfEmpty(directory) }
         return ended
     }
 
@@ -47,7 +47,7 @@ extension LocalCluster {
         let machine = machine(name, of: document)
         if machine.running != nil { return nil }
         let tools = try LocalTools(host: host)
-        try Files.makeDirectory("\(directory)/vm", mode: 0o700)
+        try HostFiles.makeDirectory("\(directory)/vm", mode: 0o700)
         try machine.make(firmware: document.firmwareVariables, tools: tools)
         return try start(
             index, of: &document, acceleration: acceleration ?? .probe(), tools: tools, tell: report

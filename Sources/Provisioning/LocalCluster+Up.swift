@@ -25,7 +25,7 @@ extension LocalCluster {
             // Nothing was made yet: leave the directory as it was found.
             if (try? self.document()) == nil {
                 lock.removeFile()
-                if request.madeDirectory { Files.removeIfEmpty(directory) }
+                if request.madeDirectory { HostFiles.removeIfEmpty(directory) }
             }
             throw error
         }
@@ -40,7 +40,7 @@ extension LocalCluster {
         if tee != .none {
             tell(.note("this host offers \(tee.rawValue); local machines of this release start without it"))
         }
-        try Files.makeDirectory("\(directory)/vm", mode: 0o700)
+        try HostFiles.makeDirectory("\(directory)/vm", mode: 0o700)
         var watched: [WatchedMachine] = []
         for index in document.nodes.indices {
             watched.append(
@@ -116,7 +116,7 @@ extension LocalCluster {
 
     /// Absolute path of a file that was named, which must be there.
     static func resolve(_ path: String) throws(Finding) -> String {
-        guard let resolved = Files.resolved(path), Files.isReadable(resolved) else {
+        guard let resolved = HostFiles.resolved(path), HostFiles.isReadable(resolved) else {
             let why = unsafe String(cString: strerror(errno))
             throw Finding(
                 "parse-missing", claim: path, expected: "a readable file", actual: why,
@@ -126,7 +126,7 @@ extension LocalCluster {
     }
 
     private static func digest(_ path: String) throws(Finding) -> [UInt8] {
-        HashAlgorithm.sha256.hash(try Files.read(path, limit: 32 << 20))
+        HashAlgorithm.sha256.hash(try HostFiles.read(path, limit: 32 << 20))
     }
 }
 
@@ -135,7 +135,7 @@ struct ActivityLog: Sendable {
     let path: String
 
     init(cluster: String) throws(Finding) {
-        try Files.makeDirectory("\(cluster)/logs")
+        try HostFiles.makeDirectory("\(cluster)/logs")
         path = "\(cluster)/logs/nacre.log"
     }
 

@@ -33,7 +33,7 @@ extension LocalCluster {
                 node: document.nodes[index], machine: machine, record: record, start: .now - age,
                 monitor: try? QMPConnection(machineDirectory: machine.directory),
                 watch: BootWatch(node: name, limits: limits, resumedAfter: age),
-                consoleOffset: Files.size(machine.console), lastReport: .now)
+                consoleOffset: HostFiles.size(machine.console), lastReport: .now)
         }
         if !machine.exists { tell(.note("\(name): making its variables and TPM")) }
         try machine.make(firmware: document.firmwareVariables, tools: tools)
@@ -109,7 +109,7 @@ extension LocalCluster {
         } else {
             usleep(200_000)
         }
-        let bytes = (try? Files.read(machine.machine.console, from: machine.consoleOffset, limit: 1 << 20)) ?? []
+        let bytes = (try? HostFiles.read(machine.machine.console, from: machine.consoleOffset, limit: 1 << 20)) ?? []
         machine.consoleOffset += bytes.count
         for event in machine.console.events(bytes) { machine.watch.apply(.console(event), at: machine.time) }
         if !machine.record.qemu.isAlive {
@@ -161,12 +161,12 @@ struct VerdictNote {
     }
 
     func write(to directory: String) throws(Finding) {
-        try Files.write("\(directory)/\(Self.file)", Array(json.pretty.utf8))
+        try HostFiles.write("\(directory)/\(Self.file)", Array(json.pretty.utf8))
     }
 
     /// The note as it stands, or `nil` where none can be read.
     static func read(from directory: String) -> JSON? {
-        guard let bytes = try? Files.read("\(directory)/\(file)", limit: 1 << 20) else { return nil }
+        guard let bytes = try? HostFiles.read("\(directory)/\(file)", limit: 1 << 20) else { return nil }
         let json = try? JSON(parsing: bytes)
         return json?["schema"]?.string == schema ? json : nil
     }

@@ -17,7 +17,7 @@ public struct LocalCluster: Sendable {
 
     /// - Throws: `local-file` where the directory cannot be resolved.
     public init(directory: String, host: Host, patience: Duration = .seconds(10)) throws(Finding) {
-        guard let path = Files.resolved(directory) else { throw Files.problem("opening", directory) }
+        guard let path = HostFiles.resolved(directory) else { throw HostFiles.problem("opening", directory) }
         self.directory = path
         self.host = host
         self.patience = patience
@@ -27,8 +27,8 @@ public struct LocalCluster: Sendable {
 
     /// The cluster of this directory, `nil` where there is none.
     public func document() throws(Finding) -> ClusterDocument? {
-        guard Files.exists(documentPath) else { return nil }
-        let bytes = try Files.read(documentPath, limit: 1 << 20)
+        guard HostFiles.exists(documentPath) else { return nil }
+        let bytes = try HostFiles.read(documentPath, limit: 1 << 20)
         do throws(ParseError) {
             return try ClusterDocument(parsing: bytes)
         } catch {
@@ -41,7 +41,7 @@ public struct LocalCluster: Sendable {
     }
 
     func save(_ document: ClusterDocument) throws(Finding) {
-        try Files.write(documentPath, Array(document.json.pretty.utf8))
+        try HostFiles.write(documentPath, Array(document.json.pretty.utf8))
     }
 
     func machine(_ node: String, of document: ClusterDocument) -> LocalMachine {

@@ -23,7 +23,7 @@ struct LocalMachine: Sendable {
     private var partial: String { directory + ".partial" }
     private func path(_ file: String) -> String { "\(directory)/\(file)" }
     var console: String { path(MachineFile.console) }
-    var exists: Bool { Files.exists(directory) }
+    var exists: Bool { HostFiles.exists(directory) }
 
     private var environment: [String: String] {
         host.environment.merging([MarkedProcesses.variable: marker]) { _, marker in marker }
@@ -35,36 +35,37 @@ struct LocalMachine: Sendable {
     func make(firmware: String, tools: LocalTools) throws(Finding) {
         if exists { return }
         endStrays()
-        try Files.remove(partial)
-        try Files.makeDirectory(partial, mode: 0o700)
-        try Files.create("\(partial)/\(MachineFile.variables)", try Files.read(firmware, limit: 64 << 20), mode: 0o600)
-        try Files.makeDirectory("\(partial)/\(MachineFile.tpmState)", mode: 0o700)
+        try HostFiles.remove(partial)
+        try HostFiles.makeDirectory(partial, mode: 0o700)
+        try HostFiles.create(
+            "\(partial)/\(MachineFile.variables)", try HostFiles.read(firmware, limit: 64 << 20), mode: 0o600)
+        try HostFiles.makeDirectory("\(partial)/\(MachineFile.tpmState)", mode: 0o700)
         // No endorsement certificate: it would come from a certificate authority on this very host.
         try Command(
             program: tools.swtpmSetup,
             arguments: ["--tpm2", "--tpmstate", MachineFile.tpmState, "--pcr-banks", "sha256,sha384"],
             environment: environment, directory: partial, log: MachineFile.tpmLog
         ).run(limit: .seconds(60))
-        for name in try Files.names(in: "\(partial)/\(MachineFile.tpmState)") {
-            try Files.flush("\(partial)/\(MachineFile.tpmState)/\(name)")
+        for name in try HostFiles.names(in: "\(partial)/\(MachineFile.tpmState)") {
+            try HostFiles.flush("\(partial)/\(MachineFile.tpmState)/\(name)")
         }
-        try Files.flush("\(partial)/\(MachineFile.tpmState)")
-        try Files.flush(partial)
-        try Files.move(partial, to: directory)
+        try HostFiles.flush("\(partial)/\(MachineFile.tpmState)")
+        try HostFiles.flush(partial)
+        try HostFiles.move(partial, to: directory)
     }
 
     /// Ends what runs and removes every file.
     func destroy() throws(Finding) {
         endStrays()
-        try Files.remove(partial)
-        try Files.remove(directory)
+        try HostFiles.remove(partial)
+        try HostFiles.remove(directory)
     }
 
     // MARK: Processes
 
     /// The record of a machine that runs now.
     var running: MachineRecord? {
-        guard let bytes = try? Files.read(path(MachineFile.processes), limit: 1 << 16),
+        guard let bytes = try? HostFiles.read(path(MachineFile.processes), limit: 1 << 16),
             let record = try? MachineRecord(parsing: bytes), record.qemu.isAlive, record.swtpm.isAlive
         else { return nil }
         return record
@@ -78,9 +79,9 @@ struct LocalMachine: Sendable {
         var ends: [Int32] = [-1, -1]
         // A pair of sockets instead of a path: nothing to name, nothing left behind, and swtpm ends with its peer.
         guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends) == 0
-        else { throw Files.problem("making a pair of sockets for", name) }
+        else { throw HostFiles.problem("making a pair of sockets for", name) }
         defer { for end in ends { close(end) } }
-        let offset = Files.size(console)
+        let offset = HostFiles.size(console)
         let swtpm = try Command(
             program: tools.swtpm,
             arguments: [
@@ -99,7 +100,7 @@ struct LocalMachine: Sendable {
             let record = MachineRecord(
                 qemu: qemu.identity, swtpm: swtpm.identity, acceleration: acceleration, started: .now,
                 consoleOffset: offset)
-            try Files.write(path(MachineFile.processes), Array(record.json.pretty.utf8), mode: 0o600)
+            try HostFiles.write(path(MachineFile.processes), Array(record.json.pretty.utf8), mode: 0o600)
             return record
         } catch {
             endStrays()
@@ -118,7 +119,7 @@ struct LocalMachine: Sendable {
                     actual: "\(status); it said: "
                         + ConsoleTail.lines(path(MachineFile.qemuLog), count: 4).joined(separator: " / "))
             }
-            if Files.exists(path(MachineFile.monitor)),
+            if HostFiles.exists(path(MachineFile.monitor)),
                 (try? QMPConnection(machineDirectory: directory, limit: .seconds(5))) != nil
             {
                 return
@@ -183,8 +184,8 @@ struct LocalMachine: Sendable {
     }
 
     private func forgetProcesses() throws(Finding) {
-        try Files.remove(path(MachineFile.processes))
-        try Files.remove(path(MachineFile.monitor))
+        try HostFiles.remove(path(MachineFile.processes))
+        try HostFiles.remove(path(MachineFile.monitor))
     }
 }
 

@@ -58,16 +58,16 @@ struct ProcessIdentity: Hashable, Sendable {
 
     /// Name of the program it runs, cut to 15 characters by the kernel.
     var programName: String {
-        Sanitised.line((try? Files.read("/proc/\(pid)/comm", limit: 64)) ?? [])
+        Sanitised.line((try? HostFiles.read("/proc/\(pid)/comm", limit: 64)) ?? [])
     }
 
     static let currentBoot: String = {
-        let bytes = (try? Files.read("/proc/sys/kernel/random/boot_id", limit: 64)) ?? []
+        let bytes = (try? HostFiles.read("/proc/sys/kernel/random/boot_id", limit: 64)) ?? []
         return Sanitised.line(bytes)
     }()
 
     private static func stat(_ pid: Int32) -> (state: Character, startTime: UInt64)? {
-        guard pid > 0, let bytes = try? Files.read("/proc/\(pid)/stat", limit: 4096) else { return nil }
+        guard pid > 0, let bytes = try? HostFiles.read("/proc/\(pid)/stat", limit: 4096) else { return nil }
         return parse(stat: String(decoding: bytes, as: UTF8.self))
     }
 
@@ -107,10 +107,10 @@ enum MarkedProcesses {
     static func find(marker: String, below directory: String) -> [ProcessIdentity] {
         let wanted = Array("\(variable)=\(marker)".utf8)
         var found: [ProcessIdentity] = []
-        for name in (try? Files.names(in: "/proc")) ?? [] {
+        for name in (try? HostFiles.names(in: "/proc")) ?? [] {
             guard let pid = Int32(name), pid != getpid(), let identity = ProcessIdentity(pid: pid), identity.isAlive,
-                let place = Files.linkTarget("/proc/\(pid)/cwd"), isBelow(place, directory),
-                let environment = try? Files.read("/proc/\(pid)/environ", limit: 1 << 20),
+                let place = HostFiles.linkTarget("/proc/\(pid)/cwd"), isBelow(place, directory),
+                let environment = try? HostFiles.read("/proc/\(pid)/environ", limit: 1 << 20),
                 environment.split(separator: 0).contains(where: { $0.elementsEqual(wanted) })
             else { continue }
             found.append(identity)

@@ -66,10 +66,10 @@ final class QMPConnection {
     /// - Throws: `local-monitor` where nobody answers in time.
     init(machineDirectory: String, limit: Duration = .seconds(10)) throws(Finding) {
         let directory = unsafe open(machineDirectory, O_PATH | O_DIRECTORY | O_CLOEXEC)
-        guard directory >= 0 else { throw Files.problem("opening", machineDirectory) }
+        guard directory >= 0 else { throw HostFiles.problem("opening", machineDirectory) }
         defer { close(directory) }
         socket = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard socket >= 0 else { throw Files.problem("making a socket for", machineDirectory) }
+        guard socket >= 0 else { throw HostFiles.problem("making a socket for", machineDirectory) }
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         let path = "/proc/self/fd/\(directory)/\(MachineFile.monitor)"
@@ -79,7 +79,7 @@ final class QMPConnection {
                 unsafe connect(socket, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
             }
         }
-        guard code == 0 else { throw Files.problem("connecting to QEMU's monitor in", machineDirectory) }
+        guard code == 0 else { throw HostFiles.problem("connecting to QEMU's monitor in", machineDirectory) }
         let deadline = ContinuousClock.now + limit
         guard try next(until: deadline) == .greeting else {
             throw Self.silent("a greeting", "another message")

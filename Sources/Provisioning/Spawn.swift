@@ -111,7 +111,7 @@ extension Command {
         guard let identity = ProcessIdentity(pid: pid) else {
             throw Finding("local-spawn", claim: program, expected: "a process", actual: "gone at once")
         }
-        return Spawned(identity: identity, name: Files.name(of: program))
+        return Spawned(identity: identity, name: HostFiles.name(of: program))
     }
 
     /// Runs the program to its end and returns what it printed; it is killed at the limit.
@@ -152,9 +152,9 @@ extension Command {
 /// The last lines of a log, made safe to print.
 enum ConsoleTail {
     static func lines(_ path: String, count: Int) -> [String] {
-        let size = Files.size(path)
+        let size = HostFiles.size(path)
         let window = 64 << 10
-        guard let bytes = try? Files.read(path, from: max(0, size - window), limit: window) else { return [] }
+        guard let bytes = try? HostFiles.read(path, from: max(0, size - window), limit: window) else { return [] }
         var sanitiser = Sanitised()
         let lines = sanitiser.text(bytes).split(whereSeparator: \.isNewline).filter { line in
             line.contains { $0 != " " }

@@ -9,16 +9,16 @@ enum FakeTools {
     /// Makes the programs in a folder of `scratch` and returns the environment that finds them first.
     static func environment(in scratch: Scratch) throws -> [String: String] {
         let folder = scratch.path + "/bin"
-        try Files.makeDirectory(folder)
+        try HostFiles.makeDirectory(folder)
         for (name, text) in [("qemu-system-x86_64", qemu), ("swtpm", swtpm), ("swtpm_setup", setup)] {
-            try Files.create("\(folder)/\(name)", Array(text.utf8), mode: 0o755)
+            try HostFiles.create("\(folder)/\(name)", Array(text.utf8), mode: 0o755)
         }
-        try Files.makeDirectory(scratch.path + "/firmware")
+        try HostFiles.makeDirectory(scratch.path + "/firmware")
         for name in [Firmware.codeName, Firmware.variablesName] {
-            try Files.create("\(scratch.path)/firmware/\(name)", [1, 2, 3])
+            try HostFiles.create("\(scratch.path)/firmware/\(name)", [1, 2, 3])
         }
-        try Files.create(scratch.path + "/image.raw", [UInt8](repeating: 0, count: 512))
-        try Files.create(scratch.path + "/manifest.json", try manifest().bytes)
+        try HostFiles.create(scratch.path + "/image.raw", [UInt8](repeating: 0, count: 512))
+        try HostFiles.create(scratch.path + "/manifest.json", try manifest().bytes)
         return ["PATH": folder + ":/usr/bin:/bin", "HOME": scratch.path]
     }
 

@@ -12,7 +12,8 @@ struct FirmwareTests {
     private static let firmware: String? = {
         let named = unsafe getenv("NACRE_FIRMWARE").map { unsafe String(cString: $0) }
         return ([named].compactMap(\.self) + ["build/firmware", Firmware.installed]).first {
-            Files.isReadable("\($0)/\(Firmware.codeName)") && Files.isReadable("\($0)/\(Firmware.variablesName)")
+            HostFiles.isReadable("\($0)/\(Firmware.codeName)")
+                && HostFiles.isReadable("\($0)/\(Firmware.variablesName)")
         }
     }()
 
@@ -20,15 +21,15 @@ struct FirmwareTests {
     func boots() throws {
         let scratch = try Scratch()
         let home = "\(scratch.path)/cluster"
-        try Files.makeDirectory(home)
+        try HostFiles.makeDirectory(home)
         let host = Host(environment: ["PATH": "/usr/bin:/bin", "HOME": scratch.path])
         guard let firmware = Self.firmware, let tools = try? LocalTools(host: host) else {
             print("skipped: QEMU 10, swtpm or OVMF is not here (tools/setup; NACRE_FIRMWARE=folder)")
             return
         }
         let disk = scratch.path + "/empty.raw"
-        try Files.create(disk, [UInt8](repeating: 0, count: 1 << 20))
-        let before = try Files.read(disk, limit: 2 << 20)
+        try HostFiles.create(disk, [UInt8](repeating: 0, count: 1 << 20))
+        let before = try HostFiles.read(disk, limit: 2 << 20)
         let cluster = try LocalCluster(directory: home, host: host)
         let result = try cluster.up(
             UpRequest(image: disk, firmware: firmware, memoryMiB: 512, limits: .init(time: .seconds(180))),
@@ -42,11 +43,11 @@ struct FirmwareTests {
         #expect(try cluster.consoleTail(node.node.name, lines: 50).contains { $0.contains("BdsDxe") })
         let record = try #require(cluster.machine(node.node.name, of: result.document).running)
         #expect(record.qemu.isAlive && record.swtpm.isAlive)
-        #expect(try Files.read(disk, limit: 2 << 20) == before)
+        #expect(try HostFiles.read(disk, limit: 2 << 20) == before)
 
         #expect(try cluster.down(keepDisks: false, report: { _ in }) == [node.node.name])
         #expect(!record.qemu.isAlive && !record.swtpm.isAlive)
-        #expect(try Files.names(in: home) == [])
+        #expect(try HostFiles.names(in: home) == [])
         #expect(tools.qemuVersion.major >= LocalTools.wanted)
     }
 }

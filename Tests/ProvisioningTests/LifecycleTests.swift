@@ -45,15 +45,15 @@ struct LifecycleTests {
 
     /// Every process that works below the test's directory.
     private func processes() -> [Int32] {
-        ((try? Files.names(in: "/proc")) ?? []).compactMap { Int32($0) }.filter { pid in
-            Files.linkTarget("/proc/\(pid)/cwd")?.hasPrefix(home) == true
+        ((try? HostFiles.names(in: "/proc")) ?? []).compactMap { Int32($0) }.filter { pid in
+            HostFiles.linkTarget("/proc/\(pid)/cwd")?.hasPrefix(home) == true
                 && ProcessIdentity(pid: pid)?.isAlive == true
         }
     }
 
     private func expectNothingLeft() {
         #expect(processes() == [])
-        #expect(!Files.exists(home))
+        #expect(!HostFiles.exists(home))
     }
 
     @Test("up, up again, down: verified, well, gone")
@@ -69,7 +69,7 @@ struct LifecycleTests {
         #expect(try cluster().down(keepDisks: false, report: { _ in }) == ["control-plane-0"])
         expectNothingLeft()
         #expect(try cluster().down(keepDisks: false, report: { _ in }) == [])
-        #expect(try Files.names(in: home) == [])
+        #expect(try HostFiles.names(in: home) == [])
     }
 
     @Test("nacre.up.v1 names every node with verdict, protection and stages")
@@ -117,15 +117,15 @@ struct LifecycleTests {
     func keepDisks() throws {
         let first = try up()
         let state = home + "/vm/control-plane-0/tpm/tpm2-00.permall"
-        try Files.create(state, Array("used".utf8))
+        try HostFiles.create(state, Array("used".utf8))
         #expect(try cluster().down(keepDisks: true, report: { _ in }) == ["control-plane-0"])
         #expect(processes() == [])
-        #expect(try Files.read(state, limit: 100) == Array("used".utf8))
-        let names = try Files.names(in: home + "/vm/control-plane-0")
+        #expect(try HostFiles.read(state, limit: 100) == Array("used".utf8))
+        let names = try HostFiles.names(in: home + "/vm/control-plane-0")
         #expect(!names.contains(MachineFile.monitor) && !names.contains(MachineFile.processes))
         let second = try up(UpRequest())
         #expect(second.isVerified && second.document.clusterID == first.document.clusterID)
-        #expect(try Files.read(state, limit: 100) == Array("used".utf8))
+        #expect(try HostFiles.read(state, limit: 100) == Array("used".utf8))
         _ = try cluster().down(keepDisks: false, report: { _ in })
         expectNothingLeft()
     }
@@ -158,7 +158,7 @@ struct LifecycleTests {
         #expect(try cluster.start(node, report: { _ in }) == nil)
         #expect(try stop(powerCut: true) == "power cut")
         #expect(processes() == [])
-        try Files.create(home + "/vm/\(node)/deaf", [])
+        try HostFiles.create(home + "/vm/\(node)/deaf", [])
         #expect(try cluster.start(node, report: { _ in }) != nil)
         #expect(try stop(powerCut: false).hasSuffix("was switched off"))
         #expect(processes() == [])
@@ -173,7 +173,7 @@ struct LifecycleTests {
         _ = try up()
         let cluster = try cluster()
         _ = try cluster.stop("control-plane-0", powerCut: true, report: { _ in })
-        try Files.create(home + "/vm/control-plane-0/resets", Array("3".utf8))
+        try HostFiles.create(home + "/vm/control-plane-0/resets", Array("3".utf8))
         let result = try cluster.up(UpRequest(), judge: { _, _ in .silent("reset") }, report: { _ in })
         #expect(result.json["nodes"]?.array?.first?["reason"]?.string == "local-reboots")
         _ = try cluster.down(keepDisks: false, report: { _ in })
@@ -194,7 +194,7 @@ struct LifecycleTests {
 
     @Test("QEMU that does not start says why, and leaves no process")
     func refusedStart() throws {
-        try Files.move(scratch.path + "/image.raw", to: scratch.path + "/refuse.raw")
+        try HostFiles.move(scratch.path + "/image.raw", to: scratch.path + "/refuse.raw")
         let error = #expect(throws: Finding.self) { try up(request { $0.image = scratch.path + "/refuse.raw" }) }
         #expect(error?.actual == "exit code 1; it said: refused")
         #expect(processes() == [])
@@ -206,14 +206,14 @@ struct LifecycleTests {
     func missing() throws {
         let image = #expect(throws: Finding.self) { try up(request { $0.image = "/nonexistent.raw" }) }
         #expect(image?.reason == "parse-missing" && image?.claim == "/nonexistent.raw")
-        #expect(!Files.exists(home))
+        #expect(!HostFiles.exists(home))
         let firmware = #expect(throws: Finding.self) { try up(request { $0.firmware = "/nonexistent" }) }
         #expect(firmware?.reason == "local-firmware")
-        #expect(!Files.exists(home))
+        #expect(!HostFiles.exists(home))
         let many = #expect(throws: Finding.self) { try up(request { $0.workers = 1000 }) }
         #expect(many?.reason == "parse-range")
-        #expect(!Files.exists(home))
-        try Files.remove(scratch.path + "/bin/swtpm")
+        #expect(!HostFiles.exists(home))
+        try HostFiles.remove(scratch.path + "/bin/swtpm")
         // The stand-in hid the real one; a search path with neither is refused.
         var bare = environment
         bare["PATH"] = scratch.path + "/bin"
@@ -250,10 +250,10 @@ struct LifecycleTests {
 
     @Test("a whole nacre killed at any moment: down leaves nothing, up continues", arguments: [UInt64(1), 2])
     func killedCommand(_ seed: UInt64) throws {
-        let folder = Files.parent(of: try #require(Files.linkTarget("/proc/self/exe")))
+        let folder = HostFiles.parent(of: try #require(HostFiles.linkTarget("/proc/self/exe")))
         guard
-            let nacre = [CommandLine.arguments.first.map(Files.parent(of:)) ?? "", folder, ".build/debug"]
-                .map({ $0 + "/nacre" }).first(where: { Files.exists($0) })
+            let nacre = [CommandLine.arguments.first.map(HostFiles.parent(of:)) ?? "", folder, ".build/debug"]
+                .map({ $0 + "/nacre" }).first(where: { HostFiles.exists($0) })
         else {
             print("skipped: the nacre executable is not built")
             return
@@ -262,7 +262,7 @@ struct LifecycleTests {
         var reached = 0
         for round in 0..<8 {
             let command = try Command(
-                program: try #require(Files.resolved(nacre)),
+                program: try #require(HostFiles.resolved(nacre)),
                 arguments: [
                     "up", "--dir", home, "--image", scratch.path + "/image.raw", "--manifest",
                     scratch.path + "/manifest.json", "--firmware", scratch.path + "/firmware", "--workers", "1",
@@ -281,7 +281,7 @@ struct LifecycleTests {
             }
             _ = try cluster().down(keepDisks: false, report: { _ in })
             #expect(processes() == [])
-            try Files.remove(home)
+            try HostFiles.remove(home)
         }
         // Some were killed while they had machines.
         #expect(reached > 0)

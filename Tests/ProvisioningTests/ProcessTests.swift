@@ -11,11 +11,11 @@ final class Scratch {
 
     init() throws {
         var template = Array("/tmp/nacre-local-XXXXXX".utf8CString)
-        guard unsafe mkdtemp(&template) != nil else { throw Files.problem("making a folder in", "/tmp") }
+        guard unsafe mkdtemp(&template) != nil else { throw HostFiles.problem("making a folder in", "/tmp") }
         path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
-    deinit { try? Files.remove(path) }
+    deinit { try? HostFiles.remove(path) }
 }
 
 @Suite("Processes")
@@ -105,7 +105,7 @@ struct ProcessTests {
         defer { for child in [ours, copied, neighbour] { child.identity.end(patience: .seconds(1)) } }
         #expect(MarkedProcesses.find(marker: "m/1", below: scratch.path) == [ours.identity])
         #expect(MarkedProcesses.find(marker: "m/2", below: scratch.path) == [])
-        try Files.remove(scratch.path)
+        try HostFiles.remove(scratch.path)
         #expect(MarkedProcesses.find(marker: "m/1", below: scratch.path) == [ours.identity])
     }
 }
@@ -115,19 +115,19 @@ struct FilesTests {
     @Test("a file is replaced whole, and links are not followed on removal")
     func files() throws {
         let scratch = try Scratch()
-        try Files.write(scratch.path + "/f", [1, 2, 3])
-        try Files.write(scratch.path + "/f", [4])
-        #expect(try Files.read(scratch.path + "/f", limit: 10) == [4])
-        #expect(throws: Finding.self) { try Files.read(scratch.path + "/f", limit: 0) }
-        #expect(try Files.names(in: scratch.path) == ["f"])
-        try Files.makeDirectory(scratch.path + "/d")
+        try HostFiles.write(scratch.path + "/f", [1, 2, 3])
+        try HostFiles.write(scratch.path + "/f", [4])
+        #expect(try HostFiles.read(scratch.path + "/f", limit: 10) == [4])
+        #expect(throws: Finding.self) { try HostFiles.read(scratch.path + "/f", limit: 0) }
+        #expect(try HostFiles.names(in: scratch.path) == ["f"])
+        try HostFiles.makeDirectory(scratch.path + "/d")
         let links = unsafe [
             symlink(scratch.path + "/f", scratch.path + "/d/link"), symlink("/tmp", scratch.path + "/d/tmp"),
         ]
         #expect(links == [0, 0])
-        try Files.remove(scratch.path + "/d")
-        #expect(Files.exists(scratch.path + "/f") && !Files.exists(scratch.path + "/d"))
-        try Files.remove(scratch.path + "/nothing")
+        try HostFiles.remove(scratch.path + "/d")
+        #expect(HostFiles.exists(scratch.path + "/f") && !HostFiles.exists(scratch.path + "/d"))
+        try HostFiles.remove(scratch.path + "/nothing")
     }
 
     @Test("the second process is told who holds the directory")

@@ -3,7 +3,7 @@ import CLinux
 import Glibc
 
 /// The few file operations of a cluster's directory, each whole or not at all.
-enum Files {
+enum HostFiles {
     /// The words of `errno` for a finding.
     static func problem(_ doing: String, _ path: String, next: String = "") -> Finding {
         let code = errno
