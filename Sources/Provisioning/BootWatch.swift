@@ -129,6 +129,11 @@ public struct BootWatch: Sendable {
         }
     }
 
+    /// Given up because it resets again and again.
+    public var isRebooting: Bool {
+        if case .failed = outcome { resets > limits.resets } else { false }
+    }
+
     /// Whether the endpoint should be asked now: often once the console says that the node is ready, seldom before,
     /// because the console is only the guest's word and may be silent.
     public func shouldAsk(at time: Duration) -> Bool {

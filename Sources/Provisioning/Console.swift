@@ -141,6 +141,10 @@ public struct ConsoleReader: Sendable {
     static func event(_ line: String) -> ConsoleEvent? {
         if let list = after("nacre: stages ", in: line) { return stages(list).map { .stages($0) } }
         if let reason = after("nacre: failed: ", in: line) { return .failure(String(reason)) }
+        // The initrd's last words before it reboots.
+        if let reason = after("nacre initrd: ", in: line), line.contains("; rebooting") {
+            return .failure(String(reason))
+        }
         if after("Kernel panic", in: line) != nil { return .failure(line) }
         if after("Linux version ", in: line) != nil { return .kernel }
         // After every boot entry has failed the firmware gives up, or starts its own shell.

@@ -41,6 +41,7 @@ extension LocalCluster {
     public func start(
         _ name: String, acceleration: Acceleration? = nil, report: (Progress) -> Void
     ) throws(Finding) -> Acceleration? {
+        guard try document() != nil else { throw absent }
         let lock = try lock("nacre node start") { report(.note("waiting for another command here: \($0)")) }
         defer { lock.keep() }
         var (document, index) = try find(name)
@@ -58,6 +59,7 @@ extension LocalCluster {
     public func stop(
         _ name: String, powerCut: Bool, patience: Duration = .seconds(60), report: (Progress) -> Void
     ) throws(Finding) -> String {
+        guard try document() != nil else { throw absent }
         let lock = try lock("nacre node stop") { report(.note("waiting for another command here: \($0)")) }
         defer { lock.keep() }
         let document = try find(name).0

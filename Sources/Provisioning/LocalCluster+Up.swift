@@ -48,6 +48,10 @@ extension LocalCluster {
                     index, of: &document, acceleration: acceleration, tools: tools, limits: request.limits, tell: tell))
         }
         watch(&watched, judge: judge, tell: tell)
+        for machine in watched where machine.watch.isRebooting {
+            tell(.note("\(machine.node.name): switched off, or it would go on for ever"))
+            _ = try machine.machine.stop(powerCut: true, patience: .zero)
+        }
         return UpResult(document: document, nodes: try watched.map { machine throws(Finding) in try conclude(machine) })
     }
 
@@ -105,6 +109,12 @@ extension LocalCluster {
         ]
         if let folder = request.firmware {
             pairs.append(("--firmware", try Firmware(directory: folder, image: nil).code, document.firmwareCode))
+        }
+        if let manifest = document.manifest, let digest = document.manifestDigest, try Self.digest(manifest) != digest {
+            throw Finding(
+                "local-differs", claim: manifest, expected: "SHA-256 \(Hex.encode(digest))",
+                actual: "another file since this cluster was made", source: documentPath,
+                next: "run nacre down, then nacre up takes the new image")
         }
         for (option, asked, present) in pairs {
             guard let asked, asked != present else { continue }

@@ -41,8 +41,16 @@ struct MemoryArgument: ExpressibleByArgument {
 enum BuiltArtifacts {
     static let image = "build/nacre.raw"
     static let manifestName = "manifest.json"
-    static let bundleName = "manifest.bundle.json"
-    static let trustRoot = "signing/trust-root.json"
+
+    /// The built image, which must be there.
+    static func existingImage() throws(Finding) -> String {
+        guard unsafe access(image, R_OK) == 0 else {
+            throw Finding(
+                "parse-missing", claim: "image", expected: image, actual: "not there",
+                next: "build it with make image, or name one with --image")
+        }
+        return image
+    }
 }
 
 /// Progress of machines on standard error: on a terminal one line that changes, else one line for each step.

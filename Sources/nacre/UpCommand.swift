@@ -65,7 +65,7 @@ struct UpCommand: ParsableCommand {
             if let present {
                 judge = try NodeJudge(present)
             } else {
-                request.image = image ?? BuiltArtifacts.image
+                request.image = try image ?? BuiltArtifacts.existingImage()
                 request.manifest = manifest ?? Self.manifest(beside: request.image ?? "")
                 judge = try NodeJudge(manifest: request.manifest, bundle: bundle, trustRoot: trustRoot)
             }

@@ -46,7 +46,7 @@ struct BootWatchTests {
         for time in 6...7 { watch.apply(.guestReset, at: .seconds(time)) }
         #expect(watch.outcome == nil)
         watch.apply(.guestReset, at: .seconds(8))
-        #expect(failure(watch)?.reason == "local-reboots")
+        #expect(failure(watch)?.reason == "local-reboots" && watch.isRebooting)
         #expect(failure(watch)?.actual.contains("Kernel panic - not syncing: verity") == true)
     }
 

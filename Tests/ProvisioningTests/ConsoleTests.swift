@@ -56,6 +56,7 @@ struct ConsoleTests {
                 .failure("[    2.1] Kernel panic - not syncing: no root")
             ),
             ("nacre: failed: no TPM", .failure("no TPM")),
+            ("nacre initrd: verity: no root; rebooting in 3 s", .failure("verity: no root; rebooting in 3 s")),
             (
                 "nacre: stages firmware=2.31s kernel=3.5s initrd=4100ms",
                 .stages([

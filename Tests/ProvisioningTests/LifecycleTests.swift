@@ -139,6 +139,9 @@ struct LifecycleTests {
             let error = #expect(throws: Finding.self) { try up(request(change)) }
             #expect(error?.reason == "local-differs")
         }
+        try HostFiles.create(scratch.path + "/manifest.json", Array("{}".utf8))
+        let manifest = #expect(throws: Finding.self) { try up(UpRequest()) }
+        #expect(manifest?.reason == "local-differs")
         #expect(processes().count == 2)
         _ = try cluster().down(keepDisks: false, report: { _ in })
     }
@@ -176,6 +179,8 @@ struct LifecycleTests {
         try HostFiles.create(home + "/vm/control-plane-0/resets", Array("3".utf8))
         let result = try cluster.up(UpRequest(), judge: { _, _ in .silent("reset") }, report: { _ in })
         #expect(result.json["nodes"]?.array?.first?["reason"]?.string == "local-reboots")
+        // It would burn a processor until somebody looks.
+        #expect(processes() == [])
         _ = try cluster.down(keepDisks: false, report: { _ in })
         expectNothingLeft()
     }
@@ -251,23 +256,23 @@ struct LifecycleTests {
     @Test("a whole nacre killed at any moment: down leaves nothing, up continues", arguments: [UInt64(1), 2])
     func killedCommand(_ seed: UInt64) throws {
         let folder = HostFiles.parent(of: try #require(HostFiles.linkTarget("/proc/self/exe")))
-        guard
-            let nacre = [CommandLine.arguments.first.map(HostFiles.parent(of:)) ?? "", folder, ".build/debug"]
-                .map({ $0 + "/nacre" }).first(where: { HostFiles.exists($0) })
-        else {
+        let places = [CommandLine.arguments.first.map(HostFiles.parent(of:)) ?? "", folder, ".build/debug"]
+        guard let program = places.lazy.compactMap({ HostFiles.resolved($0 + "/nacre") }).first else {
             print("skipped: the nacre executable is not built")
             return
+        }
+        func nacre(_ arguments: [String]) throws -> Spawned {
+            try Command(
+                program: program, arguments: arguments, environment: environment, directory: scratch.path, log: "log"
+            ).start()
         }
         var generator = SeededGenerator(seed: seed)
         var reached = 0
         for round in 0..<8 {
-            let command = try Command(
-                program: try #require(HostFiles.resolved(nacre)),
-                arguments: [
-                    "up", "--dir", home, "--image", scratch.path + "/image.raw", "--manifest",
-                    scratch.path + "/manifest.json", "--firmware", scratch.path + "/firmware", "--workers", "1",
-                ], environment: environment, directory: scratch.path, log: "up.log"
-            ).start()
+            let command = try nacre([
+                "up", "--dir", home, "--image", scratch.path + "/image.raw", "--manifest",
+                scratch.path + "/manifest.json", "--firmware", scratch.path + "/firmware", "--workers", "1",
+            ])
             usleep(UInt32.random(in: 0...900_000, using: &generator))
             reached += processes().count > 1 ? 1 : 0
             command.identity.signal(SIGKILL)
@@ -278,6 +283,10 @@ struct LifecycleTests {
                 let result = try up(present == nil ? request { $0.workers = 1 } : UpRequest())
                 #expect(result.isVerified && result.nodes.count == 2)
                 #expect(processes().count == 4)
+                let down = try nacre(["down", "--dir", home])
+                usleep(UInt32.random(in: 0...200_000, using: &generator))
+                down.identity.signal(SIGKILL)
+                _ = down.wait(for: .seconds(5))
             }
             _ = try cluster().down(keepDisks: false, report: { _ in })
             #expect(processes() == [])
