@@ -43,7 +43,8 @@ let package = Package(
 
         // Rooms, lowest first; a room imports only rooms above it in this list.
         room("Bytes", []),
-        room("Crypto", ["Bytes", "COpenSSL", "CLinux"]),
+        room("Crypto", ["Bytes", "COpenSSL"]),
+        room("HTTP", ["Bytes"]),
         room("GPT", ["Bytes"]),
         room("UnifiedKernelImage", ["Bytes"]),
         room("TPM", ["Bytes", "Crypto"]),
@@ -59,13 +60,13 @@ let package = Package(
         .executableTarget(
             name: "nacre",
             dependencies: [
-                "Bytes", "Crypto", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest",
+                "Bytes", "Crypto", "HTTP", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest",
                 "Attestation", "Provisioning", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .executableTarget(
             name: "bootstrapper",
-            dependencies: ["Bytes", "Crypto", "TPM", "TPMDevice", "Attestation", "CSystemd", "CLinux"],
+            dependencies: ["Bytes", "Crypto", "HTTP", "TPM", "TPMDevice", "Attestation", "CSystemd", "CLinux"],
             swiftSettings: strict),
         .executableTarget(
             name: "verity-init", dependencies: ["Bytes", "GPT", "CLinux"], swiftSettings: strict),
@@ -83,6 +84,7 @@ let package = Package(
         .target(name: "TestKit", dependencies: ["Bytes", "Crypto", "SEVSNP"], path: "Tests/TestKit", swiftSettings: strict),
         tests("Bytes"),
         tests("Crypto"),
+        tests("HTTP"),
         tests("GPT"),
         tests("UnifiedKernelImage"),
         tests("TPM", ["Crypto"]),
@@ -91,6 +93,6 @@ let package = Package(
         tests("Measurement", ["Crypto", "UnifiedKernelImage", "GPT", "TPM"]),
         tests("Manifest", ["Crypto", "Measurement"]),
         tests("Attestation", ["Crypto", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest"]),
-        tests("Provisioning", ["Attestation"]),
+        tests("Provisioning", ["Attestation", "Manifest"]),
     ]
 )
