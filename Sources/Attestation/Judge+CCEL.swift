@@ -30,7 +30,8 @@ extension Judge {
         guard !compared.isEmpty, log.algorithms.contains(.sha384) else {
             throw Finding(
                 "replay-missing", claim: "rtmrs", expected: "registers to replay a SHA-384 log to",
-                actual: "\(compared.count) registers, a log of \(log.algorithms.map(\.rawValue).joined(separator: ", "))")
+                actual:
+                    "\(compared.count) registers, a log of \(log.algorithms.map(\.rawValue).joined(separator: ", "))")
         }
         try verify(log, replaysTo: compared)
         do { try log.verifyEventData() } catch { throw error.finding }

@@ -68,7 +68,9 @@ struct Batch {
                 throw Finding("parse-unreadable", claim: relative, actual: "\(error)")
             }
         }
-        let known: Set<String> = ["id", "kind", "inputs", "time", "policy", "expect", "why", "provenance", "confirmed_by"]
+        let known: Set<String> = [
+            "id", "kind", "inputs", "time", "policy", "expect", "why", "provenance", "confirmed_by",
+        ]
         return EvidenceCase(
             kind: Self.aliases[kind] ?? kind, inputs: inputs, policy: json["policy"] ?? .object([:]), time: time,
             options: (json.object ?? [:]).filter { !known.contains($0.key) })

@@ -25,7 +25,8 @@ struct NodeJudgement {
         case (nil, let embedded?):
             guard trustRoot != nil else {
                 throw ValidationError(
-                    "The bundle brings its own manifest: give --trust-root to say whose signature counts, or --manifest.")
+                    "The bundle brings its own manifest: give --trust-root to say whose signature counts, or --manifest."
+                )
             }
             bytes = embedded.manifest
             signature = embedded.signature
