@@ -82,6 +82,9 @@ let package = Package(
 
         // Tests: one folder per room. TestKit finds the vectors and runs the independent tools.
         .target(name: "TestKit", dependencies: ["Bytes", "Crypto", "SEVSNP"], path: "Tests/TestKit", swiftSettings: strict),
+        .target(
+            name: "SyntheticNode", dependencies: ["Bytes", "Crypto", "TPM", "Manifest", "Attestation"],
+            path: "Tests/SyntheticNode", swiftSettings: strict),
         tests("Bytes"),
         tests("Crypto"),
         tests("HTTP"),
@@ -91,8 +94,12 @@ let package = Package(
         tests("SEVSNP", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
         tests("TDX", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
         tests("Measurement", ["Crypto", "UnifiedKernelImage", "GPT", "TPM"]),
-        tests("Manifest", ["Crypto", "Measurement"]),
-        tests("Attestation", ["Crypto", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest"]),
+        tests("Manifest", ["Crypto", "Measurement", "SyntheticNode"]),
+        tests("Attestation", ["Crypto", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "SyntheticNode"]),
         tests("Provisioning", ["Attestation", "Manifest"]),
+        .testTarget(
+            name: "CLITests",
+            dependencies: ["nacre", "Bytes", "Crypto", "HTTP", "Manifest", "Attestation", "SyntheticNode", "TestKit"],
+            swiftSettings: strict),
     ]
 )

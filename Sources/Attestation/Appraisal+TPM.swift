@@ -73,29 +73,21 @@ extension Appraisal {
     }
 
     private mutating func checkCertificates(_ key: AttestationKey, _ chain: [[UInt8]]) throws(Finding) {
-        let leaf: Certificate
-        do {
-            let certificates = try chain.map { der throws(CryptoError) in try Certificate(der: der) }
-            let roots = try policy.tpmRoots.map { der throws(CryptoError) in try Certificate(der: der) }
-            guard let first = certificates.first else { throw CryptoError(.form, "no certificate") }
-            leaf = first
-            try leaf.verifyPath(intermediates: Array(certificates.dropFirst()), roots: roots, at: time)
-            guard try leaf.publicKey() == key.publicKey else {
-                throw Finding(
-                    "key-binding", claim: "tpm attestation key", expected: "the key of \(leaf.subject)",
-                    actual: "another key", source: "evidence.tpm.certificates[0]")
-            }
-        } catch let error as PathError {
-            throw Finding(
-                error.isExpired ? "expired-tpm-certificate" : "chain-tpm", claim: "tpm attestation key",
-                expected: "a path to one of policy.tpmRoots at \(time)", actual: error.message,
-                source: "policy.tpmRoots")
-        } catch let error as Finding {
-            throw error
+        let certificates: [Certificate]
+        let roots: [Certificate]
+        do throws(CryptoError) {
+            certificates = try chain.map { der throws(CryptoError) in try Certificate(der: der) }
+            roots = try policy.tpmRoots.map { der throws(CryptoError) in try Certificate(der: der) }
         } catch {
-            throw Finding("parse-form", claim: "evidence.tpm.certificates", actual: "\(error)")
+            throw Finding("parse-form", claim: "evidence.tpm.certificates", actual: error.message)
         }
-        held("tpm attestation key", "certified by \(leaf.issuer)")
+        do throws(Finding) {
+            let trust = try AttestationKeyTrust(chain: certificates, roots: roots, at: time)
+            try trust.checkKey(key.publicKey)
+            held("tpm attestation key", "certified by \(trust.issuer)")
+        } catch {
+            throw error.family(Self.families)
+        }
     }
 
     /// Both logs, replayed to every value that the quote covers.

@@ -21,7 +21,9 @@ extension AppraisalPolicy {
         case .development: add("tpm root", .unchecked, "anybody's TPM, marked development")
         }
         add("debug profile", allowDebugProfile ? .unchecked : .held, allowDebugProfile ? "let through" : "refused")
-        add("development key", allowDevelopmentKey ? .unchecked : .held, allowDevelopmentKey ? "let through" : "refused")
+        add(
+            "development key", allowDevelopmentKey ? .unchecked : .held, allowDevelopmentKey ? "let through" : "refused"
+        )
         add(
             "release counter", minimumRelease > 0 ? .held : .unchecked,
             minimumRelease > 0 ? "at least \(minimumRelease)" : "no floor")
@@ -29,7 +31,9 @@ extension AppraisalPolicy {
         add("event log", .held, "replayed to every value quoted, event data and separators checked")
         for kind in ["snp", "tdx"] {
             let demands = kind == "snp" ? snp : tdx
-            if let root = roots[kind] { add("\(kind) root", .unchecked, "simulated: \(root.count) bytes of another root") }
+            if let root = roots[kind] {
+                add("\(kind) root", .unchecked, "simulated: \(root.count) bytes of another root")
+            }
             for (key, value) in demands.sorted(by: { $0.key < $1.key }) { add("\(kind) \(key)", .held, value.compact) }
         }
         if let manifest { outlineRegisters(manifest, add) }

@@ -13,7 +13,8 @@ extension EvidenceExplanation {
             let bundle = try EvidenceBundle(json: json)
             let manifest = try self.manifest(Manifest(parsing: bundle.manifest))
             return EvidenceExplanation(
-                "evidence bundle", manifest.map { row("manifest.\($0.claim)", $0.detail) } + (try node(bundle.evidence)))
+                "evidence bundle", manifest.map { row("manifest.\($0.claim)", $0.detail) } + (try node(bundle.evidence))
+            )
         case Evidence.schema: return EvidenceExplanation("node evidence", try node(Evidence(json: json)))
         case Manifest.schema:
             return EvidenceExplanation("manifest", manifest(try Manifest(parsing: Array(json.compact.utf8))))
@@ -63,7 +64,9 @@ extension EvidenceExplanation {
             switch evidence.platform {
             case .snp:
                 part("snp") { try report(tee.report).rows }
-                if !tee.auxiliary.isEmpty { part("snp.certificates") { table(try CertificateTable(tee.auxiliary)).rows } }
+                if !tee.auxiliary.isEmpty {
+                    part("snp.certificates") { table(try CertificateTable(tee.auxiliary)).rows }
+                }
             case .tdx: part("tdx") { try quote(tee.report).rows }
             case .tpm: rows.append(row("tee", "\(tee.report.count) bytes that this platform does not have"))
             }
@@ -91,7 +94,8 @@ extension EvidenceExplanation {
             rows.append(
                 .init(
                     claim: "\(bank.rawValue)/\(index)", mark: isReplayed ? .held : .failed,
-                    detail: Hex.encode(value) + (isReplayed ? ", explained by the log" : ", not what the log extends to")))
+                    detail: Hex.encode(value)
+                        + (isReplayed ? ", explained by the log" : ", not what the log extends to")))
         }
         rows += events(log.explain()) + events(userspace?.explain() ?? [])
         return rows

@@ -66,13 +66,16 @@ public struct EvidenceExplanation: Sendable {
         if bytes.first == 0x30, let certificate = try? Certificate(der: bytes) {
             return certificates([certificate], "certificate, DER")
         }
-        if bytes.count >= 24, let table = try? CertificateTable(bytes), !table.entries.isEmpty { return self.table(table) }
+        if bytes.count >= 24, let table = try? CertificateTable(bytes), !table.entries.isEmpty {
+            return self.table(table)
+        }
         if let area = try? TPMPublic(parsing: bytes) { return publicArea(area) }
         // A log without a header is the SHA-1 form.
         if let log = try? EventLog(parsing: bytes) { return EvidenceExplanation("event log", events(log.explain())) }
         throw Finding(
             "parse-unknown", claim: "input",
-            expected: "an SEV-SNP report, TDX quote, event log, TPM quote or key, HCL report, certificate or table, or a "
+            expected:
+                "an SEV-SNP report, TDX quote, event log, TPM quote or key, HCL report, certificate or table, or a "
                 + "JSON document of Nacre",
             actual: "\(bytes.count) bytes starting \(Hex.encode(bytes.prefix(8)))", source: "this release")
     }
@@ -110,7 +113,8 @@ public struct EvidenceExplanation: Sendable {
             row("pcr digest", Hex.encode(attest.pcrDigest)),
         ]
         for selection in attest.selections {
-            rows.append(row("covers \(selection.hash.rawValue)", selection.indices.map(String.init).joined(separator: ",")))
+            rows.append(
+                row("covers \(selection.hash.rawValue)", selection.indices.map(String.init).joined(separator: ",")))
         }
         return EvidenceExplanation("TPM quote (TPMS_ATTEST)", rows)
     }

@@ -77,7 +77,9 @@ struct EvidenceVerify: ParsableCommand {
                 kind: Batch.aliases[kind] ?? kind, inputs: try inputs.read(), policy: policyJSON, time: time.instant,
                 options: inputs.mode.map { ["mode": .string($0)] } ?? [:]))
         // An input that was not given is a mistake of the caller, not of the evidence.
-        if let finding = verdict.finding, finding.reason == "parse-missing", inputs.lacks(finding.claim) { throw finding }
+        if let finding = verdict.finding, finding.reason == "parse-missing", inputs.lacks(finding.claim) {
+            throw finding
+        }
         Report.verdict(verdict, output)
         guard verdict.isAccepted else { throw Exit.rejected }
     }

@@ -62,7 +62,10 @@ enum Report {
         if let finding = verdict.finding {
             steps.append(.init(claim: finding.claim, mark: .failed, detail: finding.reason))
         }
-        return steps + verdict.unchecked.filter { !listed.contains($0) }.map { .init(claim: $0, mark: .unchecked, detail: "not checked") }
+        return steps
+            + verdict.unchecked.filter { !listed.contains($0) }.map {
+                .init(claim: $0, mark: .unchecked, detail: "not checked")
+            }
     }
 
     /// A verdict with its steps, in the form asked for.
