@@ -37,7 +37,12 @@ public struct EvidenceCase: Sendable {
 /// Judges one case of any kind that this release knows.
 public enum Judge {
     /// Each kind with the function that judges it; one file per kind, `Judge+<Kind>.swift`.
-    static let kinds: [String: @Sendable (EvidenceCase) throws(Finding) -> Verdict] = [:]
+    static let kinds: [String: @Sendable (EvidenceCase) throws(Finding) -> Verdict] = [
+        "snp-measure": snpMeasure,
+        "mrtd": mrtd,
+        "pcr11": pcr11,
+        "pcr-predict": pcrPredict,
+    ]
 
     /// Never throws and never traps: what cannot be read is a rejection with family `parse`.
     public static func judge(_ evidence: EvidenceCase) -> Verdict {

@@ -152,7 +152,7 @@ extension FirmwareVolumes {
                 .tpm(0), .crtmVersion, "firmware version \(version)", littleEndian(Array(version.utf16)) + [0, 0]),
             PredictedEvent(.tpm(0), .firmwareBlob, "PEI firmware volume, as it runs on Q35", peiOnQ35),
             PredictedEvent(.tpm(0), .firmwareBlob, "DXE firmware volume", dxe),
-            separator(.tpm(0)),
+            BootPrediction.separator(.tpm(0)),
         ]
     }
 }

@@ -65,7 +65,7 @@ public struct SecureBootState: Sendable, Equatable {
                 .tpm(7), .variableDriverConfig, data.isEmpty ? "variable \(name), not set" : "variable \(name)",
                 Self.variableData(name, vendor, data))
         }
-        events.append(separator(.tpm(7)))
+        events.append(BootPrediction.separator(.tpm(7)))
         return events
     }
 
@@ -79,9 +79,4 @@ public struct SecureBootState: Sendable, Equatable {
         writer.append(data)
         return writer.bytes
     }
-}
-
-/// The separator that ends the firmware's part of a register.
-func separator(_ register: Register) -> PredictedEvent {
-    PredictedEvent(register, .separator, "separator: the firmware hands over", [0, 0, 0, 0])
 }

@@ -1,29 +1,5 @@
 import Bytes
-import Crypto
 import UnifiedKernelImage
-
-/// Files on the EFI system partition that systemd-stub adds to a boot, each a measured channel of its own
-/// (systemd-stub(7), "Companion Files").
-public struct BootCompanions: Sendable {
-    /// A file by its name as FAT shows it.
-    public typealias File = (name: String, contents: [UInt8])
-
-    /// Addon PE images, in the order in which the stub loads them: `\loader\addons` first, each folder sorted.
-    public var addons: [(name: String, image: ByteSource)] = []
-    /// `*.cred` beside the UKI, and in `\loader\credentials`.
-    public var credentials: [File] = []
-    public var globalCredentials: [File] = []
-    /// `*.raw` and `*.confext.raw` beside the UKI.
-    public var systemExtensions: [File] = []
-    public var configurationExtensions: [File] = []
-
-    public init() {}
-
-    public var isEmpty: Bool {
-        addons.isEmpty && credentials.isEmpty && globalCredentials.isEmpty && systemExtensions.isEmpty
-            && configurationExtensions.isEmpty
-    }
-}
 
 /// What systemd-stub (systemd 257) measures, and what it hands to the kernel.
 ///
@@ -44,28 +20,26 @@ public struct StubEvents: Sendable {
         sections: [(section: UnifiedKernelImage.Section, contents: ByteSource)], profile: Int = 0,
         companions: BootCompanions = BootCompanions()
     ) throws(ParseError) {
-        var events = Self.sectionEvents(sections)
+        var events: [PredictedEvent] = []
         if profile != 0 {
-            events.append(PredictedEvent(.tpm(12), .eventTag, "profile \(profile)", utf16("\(profile)") + [0, 0]))
+            let name = littleEndian(Array("\(profile)".utf16))
+            events.append(PredictedEvent(.tpm(12), .eventTag, "profile \(profile)", name + [0, 0]))
         }
+        events += Self.sectionEvents(sections)
 
+        let uname = sections.first { $0.section == .uname }?.contents
         var addonLine: [UInt16] = []
         for addon in companions.addons {
-            let image = try PEImage(addon.image)
-            for kind in [".initrd", ".ucode", ".dtb"] where image.sections.contains(where: { $0.name == kind }) {
-                throw ParseError("unsupported", field: addon.name, offset: 0, "addons with \(kind) are not predicted")
-            }
-            guard let section = image.sections.first(where: { $0.name == ".cmdline" && $0.virtualSize > 0 }) else {
-                continue
-            }
-            let text = try commandLine(try image.contents(of: section), addon.name)
-            addonLine += (addonLine.isEmpty ? [] : [0x20]) + text
+            events.append(addon.event)
+            guard let line = addon.commandLine else { continue }
+            if let wanted = addon.uname, let uname, try text(wanted, addon.name) != text(uname, ".uname") { continue }
+            addonLine += (addonLine.isEmpty ? [] : [0x20]) + (try text(line, addon.name))
         }
-        addonLine = mangled(addonLine)
-        if !addonLine.isEmpty {
-            events.append(
-                PredictedEvent(.tpm(12), .ipl, "command line of addons", littleEndian(addonLine) + [0, 0]))
-        }
+        let additions = [
+            ("command line of addons", mangled(addonLine)),
+            ("command line from SMBIOS", mangled(Array((companions.smbiosCommandLine ?? "").utf16))),
+        ].filter { !$0.1.isEmpty }
+        events += additions.map { PredictedEvent(.tpm(12), .ipl, $0.0, littleEndian($0.1) + [0, 0]) }
 
         let archives = Self.companionArchives(companions)
         events += archives.map { PredictedEvent($0.register, .ipl, $0.what, $0.archive) }
@@ -73,9 +47,9 @@ public struct StubEvents: Sendable {
 
         var line: [UInt16] = []
         if let embedded = sections.first(where: { $0.section == .cmdline }) {
-            line = mangled(try commandLine(embedded.contents, ".cmdline"))
+            line = mangled(try text(embedded.contents, ".cmdline"))
         }
-        if !addonLine.isEmpty { line += (line.isEmpty ? [] : [0x20]) + addonLine }
+        for (_, addition) in additions { line += (line.isEmpty ? [] : [0x20]) + addition }
         loadOptions = littleEndian(line) + [0, 0]
         initrd = try Self.combinedInitrd(sections, archives.map(\.archive))
     }
@@ -119,16 +93,14 @@ public struct StubEvents: Sendable {
     }
 
     /// Microcode, initrd, companion archives, then signature, key, os-release and profile as files of `.extra`; each
-    /// padded to four bytes. A lone `.initrd` is handed over as it is.
+    /// padded to four bytes. A lone part is handed over as it is.
     private static func combinedInitrd(
         _ sections: [(section: UnifiedKernelImage.Section, contents: ByteSource)], _ archives: [[UInt8]]
     ) throws(ParseError) -> ByteSource {
         var parts: [ByteSource] = []
-        var needsCombining = !archives.isEmpty
         for kind in [UnifiedKernelImage.Section.ucode, .initrd] {
             guard let part = sections.first(where: { $0.section == kind }) else { continue }
             parts.append(part.contents)
-            if kind == .ucode { needsCombining = true }
         }
         parts += archives.map { ByteSource($0) }
         let literals: [(UnifiedKernelImage.Section, String)] = [
@@ -141,9 +113,8 @@ public struct StubEvents: Sendable {
             parts.append(
                 ByteSource(
                     CPIO.archive([(name, contents)], prefix: ".extra", directoryMode: 0o555, fileMode: 0o444)))
-            needsCombining = true
         }
-        guard needsCombining else { return parts.first ?? ByteSource([]) }
+        guard parts.count > 1 else { return parts.first ?? ByteSource([]) }
         return ByteSource(joining: parts.map { $0.resized(to: ($0.count + 3) / 4 * 4) })
     }
 }
@@ -169,14 +140,12 @@ public func isLinuxKernel(_ contents: ByteSource) -> Bool {
     return (try? contents.read(at: 0x202, count: 4, "HdrS")) == Array("HdrS".utf8)
 }
 
-private func utf16(_ text: String) -> [UInt8] { littleEndian(Array(text.utf16)) }
-
 func littleEndian(_ units: [UInt16]) -> [UInt8] {
     units.flatMap { [UInt8(truncatingIfNeeded: $0), UInt8(truncatingIfNeeded: $0 >> 8)] }
 }
 
 /// A section's text up to its first NUL, as UTF-16.
-private func commandLine(_ contents: ByteSource, _ name: String) throws(ParseError) -> [UInt16] {
+private func text(_ contents: ByteSource, _ name: String) throws(ParseError) -> [UInt16] {
     let bytes = try contents.readAll(limit: 1 << 20, name).prefix { $0 != 0 }
     guard let text = String(validating: bytes, as: UTF8.self) else {
         throw ParseError("form", field: name, offset: 0, "not UTF-8")
