@@ -118,12 +118,15 @@ extension BootPrediction {
     /// The same boot as a TDX guest without a TPM measures it: PCR 1 and 7 → RTMR 0, 2–6 → RTMR 1, 8–15 → RTMR 2
     /// (UEFI 2.10 §38.4.1). RTMR 0 holds host data, the phases of user space go to a TPM only.
     ///
-    /// - Parameter events: hashed with SHA-384 among others.
-    public func runtimeRegisters(_ events: [Event]) -> (events: [Event], unpredicted: [Register: String]) {
+    /// - Parameter events: with SHA-384 digests, without which nothing is predicted.
+    func runtimeRegisters(_ events: [Event]) -> (events: [Event], unpredicted: [Register: String]) {
         var missing: [Register: String] = [.rtmr(0): "TD HOB, ACPI tables and boot variables of the host"]
         if !predicted.isSuperset(of: [.tpm(4), .tpm(5)]) { missing[.rtmr(1)] = unpredicted[.tpm(5)] ?? "disk or UKI" }
         if !predicted.isSuperset(of: [.tpm(9), .tpm(11), .tpm(12), .tpm(13)]) {
             missing[.rtmr(2)] = unpredicted[.tpm(9)] ?? "disk or UKI"
+        }
+        if events.contains(where: { $0.digests[.sha384] == nil }) {
+            for index in 1...2 where missing[.rtmr(index)] == nil { missing[.rtmr(index)] = "bank sha384 (--bank)" }
         }
         var result: [Event] = []
         var hasSeparator = false

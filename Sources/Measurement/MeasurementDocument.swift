@@ -62,11 +62,7 @@ public struct MeasurementDocument: Sendable {
 
         var unpredicted = missing
         for (register, input) in prediction.unpredicted { unpredicted["\(register)"] = input }
-        var listed = events.map { event in
-            Event(
-                register: event.register, type: event.type, what: event.what,
-                digests: event.digests.filter { banks.contains($0.key) })
-        }.filter { prediction.predicted.contains($0.register) }
+        var listed = events.filter { prediction.predicted.contains($0.register) }
         var tdx: [String: [UInt8]] = [:]
         tdx["mrtd"] = mrtd
         let runtime = prediction.runtimeRegisters(events)

@@ -61,9 +61,7 @@ public struct MeasurementRequest: Sendable {
             if let variables { store = try ByteSource(file: variables).readAll(limit: VariableStore.maximumSize, variables) }
             try inputs.read(firmware: firmwareBytes, variables: store)
             prediction = try BootPrediction(inputs)
-            // RTMRs take SHA-384 digests of the same events.
-            let hashed = banks.contains(.sha384) || image == nil ? banks : banks + [.sha384]
-            events = try await prediction.events.hashedConcurrently(hashed)
+            events = try await prediction.events.hashedConcurrently(banks)
             mrtd = try trustDomain(firmwareBytes, &missing)
         } catch { throw error.finding }
         let launches = try launches(firmwareBytes, &missing)
