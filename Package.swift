@@ -53,7 +53,11 @@ let package = Package(
         room("TDX", ["Bytes", "Crypto"]),
         room("Measurement", ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TPM"]),
         room("Manifest", ["Bytes", "Crypto", "Measurement"]),
-        room("Attestation", ["Bytes", "Crypto", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "CLinux"]),
+        room(
+            "Attestation",
+            [
+                "Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "CLinux",
+            ]),
         room("Provisioning", ["Bytes", "Crypto", "TPM", "Measurement", "Manifest", "Attestation", "CLinux"]),
 
         // Executables.

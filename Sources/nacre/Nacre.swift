@@ -14,7 +14,7 @@ struct Nacre: AsyncParsableCommand {
         version: "0.1.0",
         subcommands: [
             UpCommand.self, DownCommand.self, VerifyCommand.self, StatusCommand.self, NodeCommand.self,
-            LogsCommand.self, EvidenceCommand.self, ManifestCommand.self, PolicyCommand.self,
+            LogsCommand.self, Image.self, EvidenceCommand.self, ManifestCommand.self, PolicyCommand.self,
         ])
 }
 
