@@ -43,6 +43,9 @@ let package = Package(
         room("Bytes", []),
         room("Crypto", ["Bytes", "COpenSSL", "CLinux"]),
         room("GPT", ["Bytes"]),
+        room("Linux", ["CLinux"]),
+        room("MeasuredPhase", ["Bytes", "Linux", "CLinux"]),
+        room("VerityRoot", ["Bytes"]),
         room("UnifiedKernelImage", ["Bytes"]),
         room("TPM", ["Bytes", "Crypto"]),
         room("TPMDevice", ["Bytes", "TPM", "CTSS2"]),
@@ -66,13 +69,16 @@ let package = Package(
             dependencies: ["Bytes", "Crypto", "TPM", "TPMDevice", "Attestation", "CSystemd", "CLinux"],
             swiftSettings: strict),
         .executableTarget(
-            name: "verity-init", dependencies: ["Bytes", "GPT", "CLinux"], swiftSettings: strict),
+            name: "verity-init", dependencies: ["Bytes", "VerityRoot", "MeasuredPhase", "Linux", "CLinux"],
+            swiftSettings: strict),
 
         // Tests: one folder per room. TestKit finds the vectors and runs the independent tools.
-        .target(name: "TestKit", dependencies: ["Bytes"], path: "Tests/TestKit", swiftSettings: strict),
+        .target(name: "TestKit", dependencies: ["Bytes", "CLinux"], path: "Tests/TestKit", swiftSettings: strict),
         tests("Bytes"),
         tests("Crypto"),
         tests("GPT"),
+        tests("MeasuredPhase", ["Crypto", "Linux"]),
+        tests("VerityRoot"),
         tests("UnifiedKernelImage"),
         tests("TPM", ["Crypto"]),
         tests("SEVSNP", ["Crypto"]),

@@ -3,6 +3,11 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+// With _GNU_SOURCE a member of fd_set has another name than in Swift's Glibc module, which refuses the difference.
+#include <features.h>
+#undef __USE_XOPEN
+#include <sys/select.h>
+#define __USE_XOPEN 1
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/dm-ioctl.h>
@@ -35,6 +40,7 @@ static inline int nacre_ioctl(int fd, unsigned long request, void *argument) { r
 static inline int nacre_finit_module(int fd, const char *parameters, int flags) {
     return (int)syscall(SYS_finit_module, fd, parameters, flags);
 }
+static inline dev_t nacre_makedev(unsigned int major, unsigned int minor) { return makedev(major, minor); }
 static const unsigned long nacre_dm_dev_create = DM_DEV_CREATE;
 static const unsigned long nacre_dm_table_load = DM_TABLE_LOAD;
 static const unsigned long nacre_dm_dev_suspend = DM_DEV_SUSPEND;

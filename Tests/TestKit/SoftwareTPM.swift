@@ -1,0 +1,80 @@
+import Glibc
+
+/// A software TPM (swtpm) of the test's own, fresh and started up, on a TCP port of the loopback device; it ends with
+/// this object.
+public final class SoftwareTPM: Sendable {
+    /// Commands go here; the control channel is the next port.
+    public let port: UInt16
+    private let process: pid_t
+    private let folder: TemporaryFolder
+
+    /// `nil`, with a line that says so, where swtpm is not installed.
+    /// - Parameter banks: active banks of registers; `nil` leaves swtpm's default.
+    public init?(banks: String? = nil) throws {
+        guard let tool = Tool("swtpm") else { return nil }
+        folder = try TemporaryFolder()
+        if let banks {
+            guard let setup = Tool("swtpm_setup") else { return nil }
+            try setup.run("--tpm2", "--tpmstate", folder.root, "--pcr-banks", banks)
+        }
+        let log = unsafe open(folder.path("log"), O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+        defer { close(log) }
+        for _ in 0..<20 {
+            let port = UInt16.random(in: 20000..<32000)
+            let process = try tool.start(
+                [
+                    "socket", "--tpm2", "--tpmstate", "dir=\(folder.root)", "--flags", "not-need-init,startup-clear",
+                    "--server", "type=tcp,port=\(port)", "--ctrl", "type=tcp,port=\(port + 1)",
+                ], output: log)
+            for _ in 0..<200 {
+                if let probe = Self.connect(port + 1) {
+                    close(probe)
+                    self.port = port
+                    self.process = process
+                    return
+                }
+                var status: Int32 = 0
+                if unsafe waitpid(process, &status, WNOHANG) == process { break }
+                usleep(10_000)
+            }
+        }
+        throw Tool.Failed(description: "swtpm does not start")
+    }
+
+    /// For `TPM2TOOLS_TCTI`.
+    public var tcti: String { "swtpm:host=127.0.0.1,port=\(port)" }
+
+    /// Sends one command as bytes and returns the answer.
+    public func transmit(_ command: [UInt8]) throws -> [UInt8] {
+        guard let socket = Self.connect(port) else { throw Tool.Failed(description: "swtpm does not answer") }
+        defer { close(socket) }
+        guard unsafe write(socket, command, command.count) == command.count else {
+            throw Tool.Failed(description: "swtpm does not listen")
+        }
+        var answer = [UInt8](repeating: 0, count: 4096)
+        let count = unsafe read(socket, &answer, answer.count)
+        return Array(answer.prefix(max(0, count)))
+    }
+
+    private static func connect(_ port: UInt16) -> Int32? {
+        let socket = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        let result = unsafe withUnsafePointer(to: &address) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe Glibc.connect(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        if result == 0 { return socket }
+        close(socket)
+        return nil
+    }
+
+    deinit {
+        kill(process, SIGTERM)
+        var status: Int32 = 0
+        _ = unsafe waitpid(process, &status, 0)
+    }
+}
