@@ -51,7 +51,7 @@ struct TPMCommandTests {
     func mutations() throws {
         let digest = String(repeating: "11", count: 32)
         let event = Hex.decode(
-            "8002" + "0000003b" + "00000000" + "00000026" + "00000001" + "000b" + digest + "0000010000")
+            "8002" + "00000039" + "00000000" + "00000026" + "00000001" + "000b" + digest + "0000010000")
         let banks = Hex.decode("8001" + "00000019" + "00000000" + "00" + "00000005" + "00000001" + "000b03" + "ffffff")
         let answers = [try #require(event), try #require(banks)]
         #expect(try TPMAnswer.eventDigests(answers[0]).map(\.bank.name) == ["sha256"])

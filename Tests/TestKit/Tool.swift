@@ -62,8 +62,16 @@ public struct Tool: Sendable {
         var argv = unsafe ([path] + arguments).map { unsafe strdup($0) } + [nil]
         var variables = unsafe (own + environment).map { unsafe strdup($0) } + [nil]
         defer { unsafe (argv + variables).forEach { unsafe free($0) } }
+        // Threads of a test run block signals, and a program that inherits that cannot be asked to end.
+        var attributes = posix_spawnattr_t()
+        unsafe posix_spawnattr_init(&attributes)
+        defer { _ = unsafe posix_spawnattr_destroy(&attributes) }
+        var none = sigset_t()
+        _ = unsafe sigemptyset(&none)
+        _ = unsafe posix_spawnattr_setsigmask(&attributes, &none)
+        _ = unsafe posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
         var process: pid_t = 0
-        let result = unsafe posix_spawn(&process, path, &actions, nil, &argv, &variables)
+        let result = unsafe posix_spawn(&process, path, &actions, &attributes, &argv, &variables)
         guard result == 0 else { throw Failed(description: "\(path) does not start: error \(result)") }
         return process
     }
