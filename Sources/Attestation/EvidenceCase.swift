@@ -37,7 +37,14 @@ public struct EvidenceCase: Sendable {
 /// Judges one case of any kind that this release knows.
 public enum Judge {
     /// Each kind with the function that judges it; one file per kind, `Judge+<Kind>.swift`.
-    static let kinds: [String: @Sendable (EvidenceCase) throws(Finding) -> Verdict] = [:]
+    static let kinds: [String: @Sendable (EvidenceCase) throws(Finding) -> Verdict] = [
+        "akcert": akCertificate,
+        "certtable": certtable,
+        "evlog": eventLog,
+        "snp": snp,
+        "tdx": tdx,
+        "tpmquote": tpmQuote,
+    ]
 
     /// Never throws and never traps: what cannot be read is a rejection with family `parse`.
     public static func judge(_ evidence: EvidenceCase) -> Verdict {

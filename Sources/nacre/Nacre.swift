@@ -12,7 +12,7 @@ struct Nacre: AsyncParsableCommand {
             3 judged and rejected.
             """,
         version: "0.1.0",
-        subcommands: [])
+        subcommands: [ManifestCommand.self])
 }
 
 /// The exit codes of the command line; they are contract.
