@@ -37,6 +37,7 @@ let package = Package(
     targets: [
         // System libraries: module maps and thin shims only.
         .systemLibrary(name: "CLinux"),
+        .target(name: "CEarlyInit"),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl"),
         .systemLibrary(name: "CTSS2", pkgConfig: "tss2-esys"),
         .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd"),
@@ -72,7 +73,7 @@ let package = Package(
             dependencies: ["Bytes", "Crypto", "HTTP", "TPM", "TPMDevice", "Attestation", "CSystemd", "CLinux"],
             swiftSettings: strict),
         .executableTarget(
-            name: "verity-init", dependencies: ["Bytes", "VerityRoot", "MeasuredPhase", "Linux", "CLinux"],
+            name: "verity-init", dependencies: ["CEarlyInit", "Bytes", "VerityRoot", "MeasuredPhase", "Linux", "CLinux"],
             swiftSettings: strict),
 
         // Ratios against raw OpenSSL and other programs; the only target beside Crypto that sees COpenSSL, as baseline.

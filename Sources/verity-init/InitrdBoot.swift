@@ -134,8 +134,8 @@ struct InitrdBoot {
 
     mutating func setUpVerity() throws {
         guard let rootHash, let data, let hash else { throw Failure("partitions are missing") }
-        // devtmpfs names devices as it likes; a node of our own is certain.
-        let node = "/run/nacre/hash-device"
+        // devtmpfs names devices as it likes; a node of our own is certain (in /dev: /run is mounted nodev).
+        let node = "/dev/nacre-hash"
         try makeBlockNode(node, device: nacre_makedev(hash.major, hash.minor))
         defer { _ = unsafe unlink(node) }
         let superblock = try VeritySuperblock(parsing: try File(node).read(VeritySuperblock.size))
