@@ -52,7 +52,7 @@ let package = Package(
         room("VerityRoot", ["Bytes"]),
         room("UnifiedKernelImage", ["Bytes"]),
         room("TPM", ["Bytes", "Crypto"]),
-        room("TPMDevice", ["Bytes", "TPM", "CTSS2"]),
+        room("TPMDevice", ["Bytes", "Crypto", "TPM", "CTSS2"]),
         room("SEVSNP", ["Bytes", "Crypto"]),
         room("TDX", ["Bytes", "Crypto"]),
         room("Measurement", ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TPM"]),
@@ -95,6 +95,9 @@ let package = Package(
         tests("VerityRoot"),
         tests("UnifiedKernelImage"),
         tests("TPM", ["Crypto"]),
+        tests("TPMDevice", ["Crypto", "TPM", "CTSS2SoftwareTPM"]),
+        // Only tests talk to a software TPM: nothing that a node runs links this.
+        .systemLibrary(name: "CTSS2SoftwareTPM", path: "Tests/CTSS2SoftwareTPM", pkgConfig: "tss2-tcti-swtpm"),
         tests("SEVSNP", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
         tests("TDX", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
         tests("Measurement", ["Crypto", "UnifiedKernelImage", "GPT", "TPM"]),

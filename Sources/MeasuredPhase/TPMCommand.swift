@@ -1,27 +1,26 @@
 import Bytes
 
-/// A TPM 2.0 bank of registers, as commands and logs name it (TCG Algorithm Registry, table 3; names as systemd writes
-/// them).
+/// A TPM 2.0 bank of registers (TCG Algorithm Registry, table 3).
 public struct RegisterBank: Equatable, Sendable {
     /// TPM_ALG_ID.
     public let algorithm: UInt16
     /// Digest length in bytes.
     public let size: Int
-    /// `sha256` and the like.
-    public let name: String
+    /// As systemd's log writes it; `nil` for algorithms that logs do not carry, because nothing is judged by them.
+    public let name: String?
 
     static let known = [
         RegisterBank(algorithm: 0x0004, size: 20, name: "sha1"),
         RegisterBank(algorithm: 0x000B, size: 32, name: "sha256"),
         RegisterBank(algorithm: 0x000C, size: 48, name: "sha384"),
         RegisterBank(algorithm: 0x000D, size: 64, name: "sha512"),
-        RegisterBank(algorithm: 0x0012, size: 32, name: "sm3_256"),
-        RegisterBank(algorithm: 0x0027, size: 32, name: "sha3-256"),
-        RegisterBank(algorithm: 0x0028, size: 48, name: "sha3-384"),
-        RegisterBank(algorithm: 0x0029, size: 64, name: "sha3-512"),
+        RegisterBank(algorithm: 0x0012, size: 32, name: nil),
+        RegisterBank(algorithm: 0x0027, size: 32, name: nil),
+        RegisterBank(algorithm: 0x0028, size: 48, name: nil),
+        RegisterBank(algorithm: 0x0029, size: 64, name: nil),
     ]
 
-    init(algorithm: UInt16, size: Int, name: String) {
+    init(algorithm: UInt16, size: Int, name: String?) {
         self.algorithm = algorithm
         self.size = size
         self.name = name

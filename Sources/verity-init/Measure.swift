@@ -41,9 +41,9 @@ extension InitrdBoot {
         var digests: [(bank: String, digest: [UInt8])] = []
         for bank in active {
             guard let digest = extended.first(where: { $0.bank == bank })?.digest else {
-                throw Failure("\(tpm) did not extend its \(bank.name) bank")
+                throw Failure("\(tpm) did not extend its bank 0x\(String(bank.algorithm, radix: 16))")
             }
-            digests.append((bank.name, digest))
+            if let name = bank.name { digests.append((name, digest)) }
         }
         try log.append(
             PhaseRecord(phase: phase, digests: digests, bootID: bootID, timestamp: BootClock.microseconds))

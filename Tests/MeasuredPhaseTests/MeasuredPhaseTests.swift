@@ -24,7 +24,7 @@ struct TPMCommandTests {
 
     @Test("extend every active bank of a real TPM with the phase's own bytes")
     func extend() throws {
-        guard let tpm = try SoftwareTPM(banks: "sha256,sha384"), let reader = Tool("tpm2_pcrread") else { return }
+        guard let tpm = try SoftwareTPM(banks: "sha256,sha384"), let reader = Tool.find("tpm2_pcrread") else { return }
         let banks = try TPMAnswer.activeBanks(try tpm.transmit(TPMCommand.registerBanks), holding: 11)
         #expect(banks.map(\.name) == ["sha256", "sha384"])
 
@@ -32,11 +32,12 @@ struct TPMCommandTests {
         let answer = try tpm.transmit(try TPMCommand.event(register: 11, data: phase))
         let digests = try TPMAnswer.eventDigests(answer)
         for bank in banks {
-            let algorithm = try #require(HashAlgorithm(rawValue: bank.name))
+            let name = try #require(bank.name)
+            let algorithm = try #require(HashAlgorithm(rawValue: name))
             let digest = try #require(digests.first { $0.bank == bank }?.digest)
             #expect(digest == algorithm.hash(phase))
             let value = algorithm.hash([UInt8](repeating: 0, count: algorithm.size) + digest)
-            let read = try reader.run("\(bank.name):11", environment: ["TPM2TOOLS_TCTI=\(tpm.tcti)"])
+            let read = try Tool.run([reader, "-T", tpm.tcti, "\(name):11"]).text
             #expect(read.lowercased().contains("0x" + Hex.encode(value)))
         }
     }
@@ -96,7 +97,7 @@ struct MeasurementLogTests {
     @Test("is created private, appended to, and refused after a writer that died half-way")
     func protocolOfSystemd() throws {
         let folder = try TemporaryFolder()
-        let path = folder.path("run/log/systemd/measure.log")
+        let path = "\(folder.path)/run/log/systemd/measure.log"
         func mode() throws -> mode_t {
             var status = stat()
             try #require(unsafe stat(path, &status) == 0)

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// A software TPM (swtpm) of the test's own, fresh and started up, on a TCP port of the loopback device; it ends with
@@ -11,19 +12,21 @@ public final class SoftwareTPM: Sendable {
     /// `nil`, with a line that says so, where swtpm is not installed.
     /// - Parameter banks: active banks of registers; `nil` leaves swtpm's default.
     public init?(banks: String? = nil) throws {
-        guard let tool = Tool("swtpm") else { return nil }
+        guard let tool = Tool.find("swtpm") else { return nil }
         folder = try TemporaryFolder()
         if let banks {
-            guard let setup = Tool("swtpm_setup") else { return nil }
-            try setup.run("--tpm2", "--tpmstate", folder.root, "--pcr-banks", banks)
+            guard let setup = Tool.find("swtpm_setup") else { return nil }
+            let made = try Tool.run([setup, "--tpm2", "--tpmstate", folder.path, "--pcr-banks", banks])
+            guard made.status == 0 else { throw Unavailable(what: "swtpm_setup: \(made.errors)") }
         }
-        let log = unsafe open(folder.path("log"), O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+        let log = unsafe open("\(folder.path)/log", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
         defer { close(log) }
         for _ in 0..<20 {
             let port = UInt16.random(in: 20000..<32000)
-            let process = try tool.start(
+            let process = try Self.start(
                 [
-                    "socket", "--tpm2", "--tpmstate", "dir=\(folder.root)", "--flags", "not-need-init,startup-clear",
+                    tool,
+                    "socket", "--tpm2", "--tpmstate", "dir=\(folder.path)", "--flags", "not-need-init,startup-clear",
                     "--server", "type=tcp,port=\(port)", "--ctrl", "type=tcp,port=\(port + 1)",
                 ], output: log)
             for _ in 0..<200 {
@@ -38,22 +41,55 @@ public final class SoftwareTPM: Sendable {
                 usleep(10_000)
             }
         }
-        throw Tool.Failed(description: "swtpm does not start")
+        throw Unavailable(what: "swtpm does not start")
     }
 
-    /// For `TPM2TOOLS_TCTI`.
+    public struct Unavailable: Error {
+        public let what: String
+    }
+
+    /// For the option `-T` of tpm2-tools.
     public var tcti: String { "swtpm:host=127.0.0.1,port=\(port)" }
 
     /// Sends one command as bytes and returns the answer.
     public func transmit(_ command: [UInt8]) throws -> [UInt8] {
-        guard let socket = Self.connect(port) else { throw Tool.Failed(description: "swtpm does not answer") }
+        guard let socket = Self.connect(port) else { throw Unavailable(what: "swtpm does not answer") }
         defer { close(socket) }
         guard unsafe write(socket, command, command.count) == command.count else {
-            throw Tool.Failed(description: "swtpm does not listen")
+            throw Unavailable(what: "swtpm does not listen")
         }
         var answer = [UInt8](repeating: 0, count: 4096)
         let count = unsafe read(socket, &answer, answer.count)
         return Array(answer.prefix(max(0, count)))
+    }
+
+    /// Starts `command` with its output going to `output`.
+    ///
+    /// Threads of a test run block signals: a program that inherits that could not be asked to end. Descriptors of tests
+    /// that run at the same time must not be inherited either.
+    private static func start(_ command: [String], output: Int32) throws -> pid_t {
+        var actions = unsafe posix_spawn_file_actions_t()
+        unsafe posix_spawn_file_actions_init(&actions)
+        defer { unsafe posix_spawn_file_actions_destroy(&actions) }
+        unsafe posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        unsafe posix_spawn_file_actions_adddup2(&actions, output, 1)
+        unsafe posix_spawn_file_actions_adddup2(&actions, output, 2)
+        unsafe posix_spawn_file_actions_addclosefrom_np(&actions, 3)
+        var attributes = posix_spawnattr_t()
+        unsafe posix_spawnattr_init(&attributes)
+        defer { unsafe posix_spawnattr_destroy(&attributes) }
+        var none = sigset_t()
+        unsafe sigemptyset(&none)
+        unsafe posix_spawnattr_setsigmask(&attributes, &none)
+        unsafe posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
+        var arguments = unsafe command.map { unsafe strdup($0) } + [nil]
+        defer { unsafe arguments.forEach { unsafe free($0) } }
+        // Nothing of the test's environment: a software TPM has no use for it.
+        var environment: [UnsafeMutablePointer<CChar>?] = unsafe [nil]
+        var process: pid_t = 0
+        let code = unsafe posix_spawn(&process, command.first ?? "", &actions, &attributes, &arguments, &environment)
+        guard code == 0 else { throw Unavailable(what: command.first ?? "") }
+        return process
     }
 
     private static func connect(_ port: UInt16) -> Int32? {
