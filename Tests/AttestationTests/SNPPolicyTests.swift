@@ -110,6 +110,8 @@ import Testing
         for (policy, reason) in table {
             let verdict = try judge(policy)
             #expect(verdict.reason == reason, "\(policy)")
+            let read = try SNPPolicy(try JSON(parsing: policy))
+            #expect(try SNPPolicy(read.json) == read, "\(policy) as a document again")
             #expect(verdict.claims["authentic"] == true, "\(policy)")
         }
     }

@@ -149,6 +149,10 @@ import Testing
         #expect(try judge(crl: pki.revocationList { $0.issuer = "SEV-Milan" }) == "crl-issuer")
         #expect(try judge(crl: pki.revocationList { $0.notAfter = "20260131000000Z" }) == "crl-expired")
         #expect(try judge(crl: pki.revocationList { $0.notBefore = "20260202000000Z" }) == "crl-not-yet-valid")
+        var noLists = Shape()
+        noLists.ark = { $0.extensions[1].value = [3, 2, 2, 4] }
+        #expect(try judge(noLists) == "accepted")
+        #expect(try judge(noLists, crl: pki.revocationList()) == "crl-signer", "keyCertSign only")
         let delta = CertificateBuilder.Extension("2.5.29.27", critical: true, [2, 1, 1])
         #expect(try judge(crl: pki.revocationList { $0.extensions = [delta] }) == "crl-extension")
         let pkcs1 = try pki.revocationList {
