@@ -1,0 +1,220 @@
+import Bytes
+import Crypto
+
+/// What a node hands out so that anybody can judge it now or later: `nacre.evidence.v1`.
+///
+/// All of it is claims. Nothing here is believed before `Appraisal` has checked it.
+public struct Evidence: Sendable, Equatable {
+    public static let schema = "nacre.evidence.v1"
+    /// Largest document that is read, bytes.
+    public static let maximumSize = 32 << 20
+
+    /// What backs the claims, as the node saw it.
+    public enum Platform: String, Sendable, CaseIterable {
+        /// A TPM only: a host-provided vTPM or a discrete one.
+        case tpm
+        case snp = "sev-snp"
+        case tdx
+    }
+
+    /// TPM 2.0: one quote over every register named, with the logs that explain them.
+    public struct TPMEvidence: Sendable, Equatable {
+        /// TPMS_ATTEST and TPMT_SIGNATURE as the TPM returned them.
+        public var attest: [UInt8]
+        public var signature: [UInt8]
+        /// TPM2B_PUBLIC of the attestation key.
+        public var attestationKey: [UInt8]
+        /// Certificates for the attestation key, DER, leaf first; empty for a key that nobody vouches for.
+        public var certificates: [[UInt8]]
+        /// bank → register index → value.
+        public var registers: [HashAlgorithm: [Int: [UInt8]]]
+        /// TCG crypto-agile log of the firmware and boot stub.
+        public var eventLog: [UInt8]
+        /// systemd's userspace measurement log (JSON text sequence), which also carries Nacre's own phases.
+        public var userspaceLog: [UInt8]
+
+        public init(
+            attest: [UInt8], signature: [UInt8], attestationKey: [UInt8], certificates: [[UInt8]] = [],
+            registers: [HashAlgorithm: [Int: [UInt8]]], eventLog: [UInt8], userspaceLog: [UInt8]
+        ) {
+            self.attest = attest
+            self.signature = signature
+            self.attestationKey = attestationKey
+            self.certificates = certificates
+            self.registers = registers
+            self.eventLog = eventLog
+            self.userspaceLog = userspaceLog
+        }
+    }
+
+    /// A hardware report as configfs-tsm returned it.
+    public struct TEEEvidence: Sendable, Equatable {
+        /// SEV-SNP report or TDX quote (`outblob`).
+        public var report: [UInt8]
+        /// SEV-SNP certificate table (`auxblob`); empty for TDX.
+        public var auxiliary: [UInt8]
+        /// CCEL event log, where the firmware left one.
+        public var eventLog: [UInt8]
+
+        public init(report: [UInt8], auxiliary: [UInt8], eventLog: [UInt8]) {
+            self.report = report
+            self.auxiliary = auxiliary
+            self.eventLog = eventLog
+        }
+    }
+
+    /// A named step of the boot and when it was reached, seconds since the kernel started (firmware: before it).
+    public struct Stage: Sendable, Equatable {
+        public var name: String
+        public var milliseconds: Int
+
+        public init(name: String, milliseconds: Int) {
+            self.name = name
+            self.milliseconds = milliseconds
+        }
+    }
+
+    public var platform: Platform
+    /// The caller's nonce, 16 to 32 bytes: `extraData` of the TPM quote.
+    public var nonce: [UInt8]
+    public var tpm: TPMEvidence?
+    public var tee: TEEEvidence?
+    /// Collateral for offline judgement (`nacre.collateral.v1`); added by `nacre evidence bundle`.
+    public var collateral: JSON?
+    /// The image the node says it runs; a hint that saves a search, never a proof.
+    public var imageDigest: [UInt8]?
+    /// Unauthenticated timings for people.
+    public var stages: [Stage]
+
+    public init(
+        platform: Platform, nonce: [UInt8], tpm: TPMEvidence? = nil, tee: TEEEvidence? = nil, collateral: JSON? = nil,
+        imageDigest: [UInt8]? = nil, stages: [Stage] = []
+    ) {
+        self.platform = platform
+        self.nonce = nonce
+        self.tpm = tpm
+        self.tee = tee
+        self.collateral = collateral
+        self.imageDigest = imageDigest
+        self.stages = stages
+    }
+
+    /// Report data that binds a hardware report to this nonce and to the TPM's attestation key:
+    /// SHA-512 over length-prefixed (u32, big-endian) {"nacre/v1/evidence", nonce, attestation key or empty}.
+    public static func reportData(nonce: [UInt8], attestationKey: [UInt8]) -> [UInt8] {
+        var writer = ByteWriter()
+        for part in [Array("nacre/v1/evidence".utf8), nonce, attestationKey] {
+            writer.be(UInt32(clamping: part.count))
+            writer.append(part)
+        }
+        return HashAlgorithm.sha512.hash(writer.bytes)
+    }
+}
+
+extension Evidence {
+    public var json: JSON {
+        .fields([
+            "schema": .string(Self.schema),
+            "platform": .string(platform.rawValue),
+            "nonce": .hex(nonce),
+            "tpm": tpm?.json,
+            "tee": tee.map { tee in
+                .fields([
+                    "report": .base64(tee.report), "auxiliary": .base64(tee.auxiliary),
+                    "eventLog": .base64(tee.eventLog),
+                ])
+            },
+            "collateral": collateral,
+            "imageDigest": imageDigest.map { .hex($0) },
+            "stages": .array(
+                stages.map { ["name": .string($0.name), "milliseconds": .integer(Int128($0.milliseconds))] }),
+        ])
+    }
+
+    /// Reads a document strictly: unknown fields, another schema and wrong types are refused with their path.
+    public init(parsing bytes: [UInt8]) throws(ParseError) {
+        try self.init(json: try JSON(parsing: bytes, limit: Self.maximumSize))
+    }
+
+    public init(json: JSON) throws(ParseError) {
+        var fields = try JSONFields(json, path: "evidence")
+        let schema = try fields.string("schema")
+        guard schema == Self.schema else {
+            throw ParseError("version", field: "evidence.schema", offset: 0, "must be \(Self.schema), is \(schema)")
+        }
+        let name = try fields.string("platform")
+        guard let platform = Platform(rawValue: name) else {
+            throw ParseError("form", field: "evidence.platform", offset: 0, "unknown platform \(name)")
+        }
+        self.platform = platform
+        nonce = try fields.hex("nonce")
+        tpm = nil
+        if let json = fields.optional("tpm") { tpm = try TPMEvidence(json: json) }
+        tee = nil
+        if let json = fields.optional("tee") {
+            var part = try JSONFields(json, path: "evidence.tee")
+            tee = TEEEvidence(
+                report: try part.base64("report"), auxiliary: try part.base64("auxiliary"),
+                eventLog: try part.base64("eventLog"))
+            try part.end()
+        }
+        collateral = fields.optional("collateral")
+        imageDigest = try fields.optionalHex("imageDigest", count: 32)
+        stages = []
+        for entry in try fields.array("stages").prefix(64) {
+            var part = try JSONFields(entry, path: "evidence.stages[]")
+            stages.append(Stage(name: try part.string("name"), milliseconds: try part.integer("milliseconds")))
+            try part.end()
+        }
+        try fields.end()
+    }
+}
+
+extension Evidence.TPMEvidence {
+    var json: JSON {
+        var banks: [String: JSON] = [:]
+        for (bank, values) in registers {
+            var object: [String: JSON] = [:]
+            for (index, value) in values { object[String(index)] = .hex(value) }
+            banks[bank.rawValue] = .object(object)
+        }
+        return .fields([
+            "attest": .base64(attest), "signature": .base64(signature), "attestationKey": .base64(attestationKey),
+            "certificates": .array(certificates.map { .base64($0) }), "pcrs": .object(banks),
+            "eventLog": .base64(eventLog), "userspaceLog": .base64(userspaceLog),
+        ])
+    }
+
+    init(json: JSON) throws(ParseError) {
+        let path = "evidence.tpm"
+        var fields = try JSONFields(json, path: path)
+        attest = try fields.base64("attest")
+        signature = try fields.base64("signature")
+        attestationKey = try fields.base64("attestationKey")
+        certificates = []
+        for entry in try fields.array("certificates").prefix(8) {
+            guard let der = entry.string.flatMap({ Base64.decode($0) }) else {
+                throw ParseError("form", field: "\(path).certificates", offset: 0, "must be base64 text")
+            }
+            certificates.append(der)
+        }
+        registers = [:]
+        let banks = try fields.required("pcrs")
+        for (name, values) in banks.object ?? [:] {
+            guard let bank = HashAlgorithm(rawValue: name), let values = values.object else {
+                throw ParseError("form", field: "\(path).pcrs.\(name)", offset: 0, "not a bank of registers")
+            }
+            var registers: [Int: [UInt8]] = [:]
+            for (key, value) in values {
+                guard let index = Int(key), (0...23).contains(index), String(index) == key else {
+                    throw ParseError("form", field: "\(path).pcrs.\(name).\(key)", offset: 0, "not a register 0 to 23")
+                }
+                registers[index] = try JSONFields.hex(value, path: "\(path).pcrs.\(name).\(key)", count: bank.size)
+            }
+            self.registers[bank] = registers
+        }
+        eventLog = try fields.base64("eventLog")
+        userspaceLog = try fields.base64("userspaceLog")
+        try fields.end()
+    }
+}
