@@ -37,38 +37,51 @@ let package = Package(
     targets: [
         // System libraries: module maps and thin shims only.
         .systemLibrary(name: "CLinux"),
+        .target(name: "CEarlyInit"),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl"),
         .systemLibrary(name: "CTSS2", pkgConfig: "tss2-esys"),
         .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd"),
 
         // Rooms, lowest first; a room imports only rooms above it in this list.
         room("Bytes", []),
-        room("Crypto", ["Bytes", "COpenSSL", "CLinux"]),
+        room("Crypto", ["Bytes", "COpenSSL"]),
+        room("HTTP", ["Bytes"]),
+        room("Host", ["Bytes", "CLinux"]),
+        room("ImageBuild", ["Bytes", "Crypto", "Host"]),
         room("GPT", ["Bytes"]),
+        room("Linux", ["CLinux"]),
+        room("MeasuredPhase", ["Bytes", "Linux", "CLinux"]),
+        room("VerityRoot", ["Bytes"]),
         room("UnifiedKernelImage", ["Bytes"]),
         room("TPM", ["Bytes", "Crypto"]),
-        room("TPMDevice", ["Bytes", "TPM", "CTSS2"]),
+        room("TPMDevice", ["Bytes", "Crypto", "TPM", "CTSS2"]),
         room("SEVSNP", ["Bytes", "Crypto"]),
         room("TDX", ["Bytes", "Crypto"]),
         room("Measurement", ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TPM"]),
         room("Manifest", ["Bytes", "Crypto", "Measurement"]),
-        room("Attestation", ["Bytes", "Crypto", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "CLinux"]),
-        room("Provisioning", ["Bytes", "Crypto", "TPM", "Measurement", "Manifest", "Attestation", "CLinux"]),
+        room(
+            "Attestation",
+            [
+                "Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "CLinux",
+            ]),
+        room("Provisioning", ["Bytes", "Host", "Crypto", "TPM", "Measurement", "Manifest", "Attestation", "CLinux"]),
 
         // Executables.
         .executableTarget(
             name: "nacre",
             dependencies: [
-                "Bytes", "Crypto", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest",
-                "Attestation", "Provisioning", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Bytes", "Crypto", "HTTP", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest",
+                "Attestation", "Host", "ImageBuild", "Provisioning",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .executableTarget(
             name: "bootstrapper",
-            dependencies: ["Bytes", "Crypto", "TPM", "TPMDevice", "Attestation", "CSystemd", "CLinux"],
+            dependencies: ["Bytes", "Crypto", "HTTP", "TPM", "TPMDevice", "Attestation", "CSystemd", "CLinux"],
             swiftSettings: strict),
         .executableTarget(
-            name: "verity-init", dependencies: ["Bytes", "GPT", "CLinux"], swiftSettings: strict),
+            name: "verity-init", dependencies: ["CEarlyInit", "Bytes", "VerityRoot", "MeasuredPhase", "Linux", "CLinux"],
+            swiftSettings: strict),
 
         // Ratios against raw OpenSSL and other programs; the only target beside Crypto that sees COpenSSL, as baseline.
         .executableTarget(
@@ -80,17 +93,32 @@ let package = Package(
             swiftSettings: strict),
 
         // Tests: one folder per room. TestKit finds the vectors and runs the independent tools.
-        .target(name: "TestKit", dependencies: ["Bytes", "Crypto", "SEVSNP"], path: "Tests/TestKit", swiftSettings: strict),
+        .target(
+            name: "TestKit", dependencies: ["Bytes", "Crypto", "SEVSNP", "CLinux"], path: "Tests/TestKit",
+            swiftSettings: strict),
+        .target(
+            name: "SyntheticNode", dependencies: ["Bytes", "Crypto", "TPM", "Manifest", "Attestation"],
+            path: "Tests/SyntheticNode", swiftSettings: strict),
         tests("Bytes"),
         tests("Crypto"),
+        tests("HTTP"),
         tests("GPT"),
+        tests("MeasuredPhase", ["Crypto", "Linux"]),
+        tests("VerityRoot"),
         tests("UnifiedKernelImage"),
         tests("TPM", ["Crypto"]),
+        tests("TPMDevice", ["Crypto", "TPM", "CTSS2SoftwareTPM"]),
+        // Only tests talk to a software TPM: nothing that a node runs links this.
+        .systemLibrary(name: "CTSS2SoftwareTPM", path: "Tests/CTSS2SoftwareTPM", pkgConfig: "tss2-tcti-swtpm"),
         tests("SEVSNP", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
         tests("TDX", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
         tests("Measurement", ["Crypto", "UnifiedKernelImage", "GPT", "TPM"]),
-        tests("Manifest", ["Crypto", "Measurement"]),
-        tests("Attestation", ["Crypto", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest"]),
-        tests("Provisioning", ["Attestation"]),
+        tests("Manifest", ["Crypto", "Measurement", "SyntheticNode"]),
+        tests("Attestation", ["Crypto", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "SyntheticNode"]),
+        tests("Provisioning", ["Attestation", "Manifest"]),
+        .testTarget(
+            name: "CLITests",
+            dependencies: ["nacre", "Bytes", "Crypto", "HTTP", "Manifest", "Attestation", "SyntheticNode", "TestKit"],
+            swiftSettings: strict),
     ]
 )

@@ -38,9 +38,19 @@ public struct EvidenceCase: Sendable {
 public enum Judge {
     /// Each kind with the function that judges it; one file per kind, `Judge+<Kind>.swift`.
     static let kinds: [String: @Sendable (EvidenceCase) throws(Finding) -> Verdict] = [
+        "akcert": akCertificate,
+        "azure": azure,
+        "ccel": ccel,
         "certtable": certtable,
+        "evlog": eventLog,
+        "mrtd": mrtd,
+        "nitrotpm": nitroTPM,
+        "pcr-predict": pcrPredict,
+        "pcr11": pcr11,
         "snp": snp,
+        "snp-measure": snpMeasure,
         "tdx": tdx,
+        "tpmquote": tpmQuote,
     ]
 
     /// Never throws and never traps: what cannot be read is a rejection with family `parse`.

@@ -15,6 +15,13 @@ func threadSeconds() -> Double {
     return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
 }
 
+/// Processor seconds that all threads of this process have used.
+func processSeconds() -> Double {
+    var time = timespec()
+    _ = unsafe clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+}
+
 /// Resident memory of this process in KiB, from /proc/self/statm; 0 where it cannot be read.
 func residentKiB() -> Int {
     guard let file = unsafe fopen("/proc/self/statm", "r") else { return 0 }
@@ -25,6 +32,12 @@ func residentKiB() -> Int {
     let fields = text.split(separator: " ")
     guard fields.count > 1, let pages = Int(fields[1]) else { return 0 }
     return pages * Int(sysconf(Int32(_SC_PAGESIZE))) / 1024
+}
+
+/// A line of results, seen at once also where output goes to a file.
+func say(_ line: String) {
+    print(line)
+    _ = fflush(nil)
 }
 
 /// All bytes of a file.

@@ -1,0 +1,203 @@
+import Bytes
+import Crypto
+import Manifest
+import TPM
+
+extension Appraisal {
+    /// The reasons of the room TPM under the families of a node's verdict.
+    private static let families = [
+        "ak": "key", "sig": "signature", "attest": "signature", "pcr": "register", "replay": "eventlog",
+        "event": "eventlog", "log": "eventlog",
+    ]
+
+    /// Runs a check of the room TPM, its error as a finding of this appraisal.
+    private static func tpm<T>(_ body: () throws(TPMError) -> T) throws(Finding) -> T {
+        do { return try body() } catch { throw error.finding.family(families) }
+    }
+
+    /// Key, quote, logs, registers.
+    mutating func checkTPM() throws(Finding) {
+        let demanded = demandedRegisters
+        guard let tpm = evidence.tpm else {
+            guard demanded.isEmpty else {
+                throw Finding(
+                    "register-missing", claim: "tpm", expected: "a quote over \(Self.names(demanded))",
+                    actual: "no TPM evidence", source: registerSource,
+                    next: "a register that the manifest names and the evidence lacks cannot be accepted")
+            }
+            listRegistersNotDemanded()
+            return
+        }
+        let key = try Self.tpm { () throws(TPMError) in try AttestationKey(parsing: tpm.attestationKey) }
+        // Only TPM2B_PUBLIC shows whether the key signs nothing but what the TPM wrote.
+        guard let area = key.area else {
+            throw Finding(
+                "key-attributes", claim: "evidence.tpm.attestationKey", expected: "TPM2B_PUBLIC",
+                actual: "a bare public key", source: Evidence.schema)
+        }
+        let quote = try Self.tpm { () throws(TPMError) in try Quote(attest: tpm.attest, signature: tpm.signature) }
+        let shown: PCRBank
+        do { shown = try PCRBank(values: tpm.registers, path: "evidence.tpm.pcrs") } catch { throw error.finding }
+        let covered = try Self.tpm { () throws(TPMError) in
+            try quote.verify(ak: key, nonce: evidence.nonce, pcrs: shown)
+        }
+        held("tpm quote", "\(quote.signature.name) by key \(Hex.encode(area.name).prefix(20))…, nonce and values agree")
+        try checkRoot(key, tpm)
+        let logs = try checkLogs(tpm, covered)
+        try checkRegisters(demanded, quote, covered, logs)
+        claims["tpm"] = [
+            "attestationKey": .hex(area.name), "resetCount": .integer(Int128(quote.attest.resetCount)),
+            "clock": .integer(Int128(quote.attest.clock)), "pcrs": covered.json,
+        ]
+    }
+
+    /// Who vouches for the attestation key.
+    private mutating func checkRoot(_ key: AttestationKey, _ tpm: Evidence.TPMEvidence) throws(Finding) {
+        if !tpm.certificates.isEmpty, !policy.tpmRoots.isEmpty, policy.allowTPMRoot >= .certified {
+            try checkCertificates(key, tpm.certificates)
+            return
+        }
+        guard policy.allowTPMRoot == .development else {
+            throw Finding(
+                "policy-tpm-root", claim: "tpm attestation key",
+                expected: policy.allowTPMRoot == .certified
+                    ? "certificates up to one of policy.tpmRoots" : "no TPM without a policy for its root",
+                actual: tpm.certificates.isEmpty
+                    ? "a key that nobody vouches for" : "certificates that the policy has no root for",
+                source: "policy.allowTPMRoot",
+                next: "a TPM of the host proves nothing against that host: verify a confidential VM, or say in the "
+                    + "policy that this is development")
+        }
+        mark("development")
+        unchecked.append("tpm attestation key: nobody vouches for it; the host may have made it up")
+    }
+
+    private mutating func checkCertificates(_ key: AttestationKey, _ chain: [[UInt8]]) throws(Finding) {
+        let certificates: [Certificate]
+        let roots: [Certificate]
+        do throws(CryptoError) {
+            certificates = try chain.map { der throws(CryptoError) in try Certificate(der: der) }
+            roots = try policy.tpmRoots.map { der throws(CryptoError) in try Certificate(der: der) }
+        } catch {
+            throw Finding("parse-form", claim: "evidence.tpm.certificates", actual: error.message)
+        }
+        do throws(Finding) {
+            let trust = try AttestationKeyTrust(chain: certificates, roots: roots, at: time)
+            try trust.checkKey(key.publicKey)
+            held("tpm attestation key", "certified by \(trust.issuer)")
+        } catch {
+            throw error.family(Self.families)
+        }
+    }
+
+    /// Both logs, replayed to every value that the quote covers.
+    private mutating func checkLogs(
+        _ tpm: Evidence.TPMEvidence, _ covered: PCRBank
+    ) throws(Finding) -> (firmware: EventLog, userspace: UserspaceLog?) {
+        let firmware: EventLog
+        let userspace: UserspaceLog?
+        do {
+            firmware = try EventLog(parsing: tpm.eventLog)
+            userspace = tpm.userspaceLog.isEmpty ? nil : try UserspaceLog(parsing: tpm.userspaceLog)
+        } catch { throw EventLog.finding(for: error).family(Self.families) }
+        // SHA-1 values may be quoted, but nothing is judged by them.
+        var judged = PCRBank()
+        for (bank, index, value) in covered.sorted where bank != .sha1 { judged[bank, index] = value }
+        let unexplained = try Self.tpm { () throws(TPMError) in
+            let unexplained = try firmware.verify(replaysTo: judged, userspace: userspace)
+            try firmware.verifyEventData()
+            try firmware.verifySeparators()
+            return unexplained
+        }
+        unchecked += unexplained.map { "\($0): no log explains its value" }
+        held(
+            "event log",
+            "\(firmware.events.count) firmware and \(userspace?.records.count ?? 0) userspace events replay to "
+                + "the quoted values")
+        return (firmware, userspace)
+    }
+
+    /// Every demanded register, quoted and equal; the first that differs is explained event by event.
+    private mutating func checkRegisters(
+        _ demanded: [(bank: HashAlgorithm, index: Int)], _ quote: Quote, _ covered: PCRBank,
+        _ logs: (firmware: EventLog, userspace: UserspaceLog?)
+    ) throws(Finding) {
+        let manifest = reference.manifest
+        var failure: Finding?
+        var explanations: [JSON] = []
+        for (bank, index) in demanded {
+            let claim = PCRBank.claim(bank, index)
+            guard let expected = manifest.measurements.expected(bank, index, phase: manifest.phase) else {
+                throw Finding(
+                    "policy-register", claim: claim, expected: "a value in the manifest", actual: "none",
+                    source: "policy.registers", next: "the manifest says nothing about this register: leave it out")
+            }
+            guard let actual = covered[bank, index] else {
+                throw Finding(
+                    "register-missing", claim: claim, expected: Hex.encode(expected), actual: "not quoted",
+                    source: registerSource, next: "have the node quote this register in this bank")
+            }
+            if constantTimeEqual(actual, expected) { continue }
+            let explanation = RegisterExplanation(
+                bank: bank, index: index, expected: manifest.expectedEvents(index), firmware: logs.firmware,
+                userspace: logs.userspace)
+            explanations.append(explanation.json)
+            if failure == nil {
+                failure = Finding(
+                    "register-mismatch", claim: claim, expected: Hex.encode(expected), actual: Hex.encode(actual),
+                    source: registerSource, next: explanation.text)
+            }
+        }
+        listRegistersNotDemanded(covered)
+        if let failure {
+            claims["explanations"] = .array(explanations)
+            throw failure
+        }
+        if !demanded.isEmpty { held("tpm registers", "\(Self.names(demanded)) as the manifest predicts") }
+    }
+
+    private var registerSource: String {
+        "manifest \(reference.manifest.version), phase \(reference.manifest.phase ?? "–")"
+    }
+
+    /// Registers that must agree, in order of bank and index.
+    private var demandedRegisters: [(bank: HashAlgorithm, index: Int)] {
+        let measurements = reference.manifest.measurements
+        let banks = policy.banks ?? Array(measurements.tpm.keys)
+        var demanded: [(bank: HashAlgorithm, index: Int)] = []
+        for bank in banks.sorted(by: { $0.size < $1.size }) {
+            for index in (policy.registers ?? Array(measurements.tpm[bank, default: [:]].keys)).sorted() {
+                demanded.append((bank, index))
+            }
+        }
+        return demanded
+    }
+
+    /// What the manifest predicts or the quote covers and the policy leaves out.
+    private mutating func listRegistersNotDemanded(_ covered: PCRBank = PCRBank()) {
+        let demanded = Set(demandedRegisters.map { PCRBank.claim($0.bank, $0.index) })
+        var others: [(HashAlgorithm, Int)] = covered.sorted.map { ($0.hash, $0.index) }
+        for (bank, registers) in reference.manifest.measurements.tpm {
+            others += registers.keys.map { (bank, $0) }
+        }
+        let claims = Set(others.map { PCRBank.claim($0.0, $0.1) }).subtracting(demanded).subtracting(
+            unchecked.map { String($0.prefix { $0 != ":" }) })
+        let order = others.sorted { ($0.0.size, $0.1) < ($1.0.size, $1.1) }.map { PCRBank.claim($0.0, $0.1) }
+        var listed: Set<String> = []
+        for claim in order where claims.contains(claim) && listed.insert(claim).inserted { unchecked.append(claim) }
+    }
+
+    private static func names(_ registers: [(bank: HashAlgorithm, index: Int)]) -> String {
+        let banks = Set(registers.map(\.bank)).sorted { $0.size < $1.size }
+        return banks.map { bank in
+            "\(bank.rawValue) " + registers.filter { $0.bank == bank }.map { String($0.index) }.joined(separator: ",")
+        }.joined(separator: "; ")
+    }
+}
+
+extension Manifest {
+    /// The events that lead to register `index` at the manifest's phase, in order.
+    func expectedEvents(_ index: Int) -> [Measurements.EventPart] {
+        measurements.events.filter { $0.register == "tpm/\(index)" }
+    }
+}

@@ -1,0 +1,203 @@
+import Bytes
+import Crypto
+import Manifest
+
+/// The reference values of an appraisal and who vouches for them.
+public enum Reference: Sendable {
+    /// Signature checked against pinned keys.
+    case signed(VerifiedManifest)
+    /// The relying party names the file itself and nobody's signature was checked.
+    case pinned(Manifest)
+
+    public var manifest: Manifest {
+        switch self {
+        case .signed(let verified): verified.manifest
+        case .pinned(let manifest): manifest
+        }
+    }
+}
+
+/// Evidence of a whole node judged against a manifest and a policy.
+///
+/// The steps in order; the first that fails is the reason: manifest against policy, platform, the hardware report, the
+/// TPM's key, signature and nonce, register values shown, both logs replayed to them, registers against the manifest.
+public struct Appraisal {
+    let evidence: Evidence
+    let reference: Reference
+    let policy: AppraisalPolicy
+    let time: Instant
+    /// The nonce that the verifier chose; `nil` when it judges saved evidence and can say nothing about freshness.
+    let nonce: [UInt8]?
+
+    var claims: [String: JSON] = [:]
+    var unchecked: [String] = []
+    var marks: [String] = []
+    /// Steps done, for people: claim and whether it held.
+    private(set) var steps: [Step] = []
+
+    /// One line of the chain of trust.
+    public struct Step: Sendable, Equatable {
+        public enum Mark: String, Sendable {
+            case held, failed, unchecked
+        }
+        public let claim: String
+        public let mark: Mark
+        public let detail: String
+
+        public init(claim: String, mark: Mark, detail: String) {
+            self.claim = claim
+            self.mark = mark
+            self.detail = detail
+        }
+    }
+
+    /// A verdict with the steps that led to it.
+    public struct Result: Sendable {
+        public let verdict: Verdict
+        public let steps: [Step]
+    }
+
+    /// Judges `evidence` at `time`; never throws, never traps, reads no clock and no file.
+    public static func judge(
+        _ evidence: Evidence, nonce: [UInt8]?, reference: Reference, policy: AppraisalPolicy, at time: Instant
+    ) -> Result {
+        var appraisal = Appraisal(
+            evidence: evidence, reference: reference, policy: policy, time: time, nonce: nonce)
+        do {
+            try appraisal.run()
+            appraisal.listUnchecked()
+            return Result(
+                verdict: .accept(
+                    claims: appraisal.claims, unchecked: appraisal.unchecked, marks: appraisal.marks),
+                steps: appraisal.steps)
+        } catch {
+            appraisal.steps.append(Step(claim: error.claim, mark: .failed, detail: error.reason))
+            appraisal.listUnchecked()
+            return Result(
+                verdict: .reject(
+                    error, claims: appraisal.claims, unchecked: appraisal.unchecked, marks: appraisal.marks),
+                steps: appraisal.steps)
+        }
+    }
+
+    private init(
+        evidence: Evidence, reference: Reference, policy: AppraisalPolicy, time: Instant, nonce: [UInt8]?
+    ) {
+        self.evidence = evidence
+        self.reference = reference
+        self.policy = policy
+        self.time = time
+        self.nonce = nonce
+    }
+
+    mutating func held(_ claim: String, _ detail: String) {
+        steps.append(Step(claim: claim, mark: .held, detail: detail))
+    }
+
+    mutating func mark(_ word: String) { if !marks.contains(word) { marks.append(word) } }
+
+    private mutating func listUnchecked() {
+        for item in unchecked { steps.append(Step(claim: item, mark: .unchecked, detail: "not checked")) }
+    }
+
+    private mutating func run() throws(Finding) {
+        try checkManifest()
+        guard policy.platforms.contains(evidence.platform) else {
+            throw Finding(
+                "policy-platform", claim: "platform",
+                expected: policy.platforms.isEmpty
+                    ? "a platform that the policy names"
+                    : policy.platforms.map(\.rawValue).sorted().joined(separator: ", "),
+                actual: evidence.platform.rawValue, source: "policy.platforms",
+                next: evidence.platform == .tpm
+                    ? "a TPM alone is a development root: only a policy that says so accepts it" : "")
+        }
+        claims["platform"] = .string(evidence.platform.rawValue)
+        guard (16...32).contains(evidence.nonce.count) else {
+            throw Finding(
+                "parse-range", claim: "evidence.nonce", expected: "16 to 32 bytes",
+                actual: "\(evidence.nonce.count) bytes", source: Evidence.schema)
+        }
+        if let nonce {
+            guard constantTimeEqual(nonce, evidence.nonce) else {
+                throw Finding(
+                    "nonce", claim: "evidence.nonce", expected: Hex.encode(nonce), actual: Hex.encode(evidence.nonce),
+                    source: "the verifier's own choice", next: "evidence for another nonce is a replay: collect it anew"
+                )
+            }
+        } else {
+            unchecked.append("freshness: the verifier chose no nonce")
+        }
+        switch evidence.platform {
+        case .tpm: break
+        case .snp: try checkSNP()
+        case .tdx: try checkTDX()
+        }
+        try checkTPM()
+        if let claimed = evidence.imageDigest, !constantTimeEqual(claimed, reference.manifest.imageDigest) {
+            throw Finding(
+                "manifest-other-image", claim: "evidence.imageDigest",
+                expected: Hex.encode(reference.manifest.imageDigest), actual: Hex.encode(claimed),
+                source: "the manifest", next: "the node says it runs another image: judge it by that image's manifest")
+        }
+        claims["imageDigest"] = .hex(reference.manifest.imageDigest)
+        claims["version"] = .string(reference.manifest.version)
+    }
+
+    /// The manifest itself under the policy: signer, profile, age, rollback floor.
+    private mutating func checkManifest() throws(Finding) {
+        let manifest = reference.manifest
+        let detail = "\(manifest.product) \(manifest.version), image \(Hex.encode(manifest.imageDigest).prefix(16))…"
+        switch reference {
+        case .signed(let verified):
+            if verified.role == .development {
+                guard policy.allowDevelopmentKey else {
+                    throw Finding(
+                        "policy-development-key", claim: "manifest signature", expected: "a signature by an owner key",
+                        actual: "development key \(verified.signer)", source: "policy.allowDevelopmentKey",
+                        next: "have the owner sign the manifest")
+                }
+                mark("development")
+            }
+            unchecked += verified.unchecked
+            held("manifest signature", "\(verified.role.rawValue) key \(verified.signer.prefix(16))…")
+        case .pinned:
+            unchecked.append("manifest signature: no bundle and trust root given, the file itself is trusted")
+        }
+        if manifest.profile == .debug {
+            guard policy.allowDebugProfile else {
+                throw Finding(
+                    "policy-debug-profile", claim: "manifest profile", expected: "production", actual: "debug",
+                    source: "policy.allowDebugProfile", next: "run the production image: a debug image lets people in")
+            }
+            mark("debug")
+        }
+        guard time <= manifest.notAfter else {
+            throw Finding(
+                "expired-manifest", claim: "manifest notAfter", expected: "not after \(manifest.notAfter)",
+                actual: time.description, source: "the manifest", next: "upgrade to a current release")
+        }
+        guard manifest.releaseCounter >= policy.minimumRelease else {
+            throw Finding(
+                "manifest-rollback", claim: "manifest releaseCounter", expected: "\(policy.minimumRelease) or more",
+                actual: "\(manifest.releaseCounter)", source: "policy.minimumRelease", next: "upgrade the node")
+        }
+        held("manifest", detail)
+    }
+}
+
+extension Finding {
+    /// The same finding with more to do next.
+    func adding(next more: String) -> Finding {
+        Finding(
+            reason, claim: claim, expected: expected, actual: actual, source: source,
+            next: next.isEmpty ? more : "\(next); \(more)")
+    }
+
+    /// The same finding under the family that node verdicts use: formats name theirs after what they parse.
+    func family(_ families: [String: String]) -> Finding {
+        guard let other = families[String(family)] else { return self }
+        let detail = reason.dropFirst(family.count)
+        return Finding(other + detail, claim: claim, expected: expected, actual: actual, source: source, next: next)
+    }
+}

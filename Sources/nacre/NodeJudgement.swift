@@ -1,0 +1,93 @@
+import ArgumentParser
+import Attestation
+import Bytes
+import Manifest
+
+/// What `nacre verify` and `nacre evidence verify --evidence` share: the manifest, the policy, the appraisal.
+struct NodeJudgement {
+    let reference: Reference
+    let policy: AppraisalPolicy
+    let policyName: String
+
+    /// - Parameters:
+    ///   - bundle: a bundle that carries its own manifest; used unless `manifest` names another.
+    ///   - policy: a policy file, or `nil` for `fallback`.
+    init(
+        manifest: String?, bundle: String?, trustRoot: String?, embedded: EvidenceBundle?, policy: String?,
+        fallback: (AppraisalPolicy, String), at time: Instant
+    ) throws {
+        let bytes: [UInt8]
+        let signature: [UInt8]?
+        switch (manifest, embedded) {
+        case (let manifest?, _):
+            bytes = try Input.read(manifest, limit: Manifest.maximumSize)
+            signature = try bundle.map { try Input.read($0, limit: Bundle.maximumSize) }
+        case (nil, let embedded?):
+            guard trustRoot != nil else {
+                throw ValidationError(
+                    "The bundle brings its own manifest: give --trust-root to say whose signature counts, or --manifest."
+                )
+            }
+            bytes = embedded.manifest
+            signature = embedded.signature
+        case (nil, nil): throw ValidationError("--manifest is missing.")
+        }
+        if let trustRoot {
+            let root = try Input.parse(trustRoot, limit: 1 << 20) { bytes in try TrustRoot(parsing: bytes) }
+            guard let signature else { throw ValidationError("--trust-root needs --bundle.") }
+            reference = .signed(
+                try ManifestVerifier.verify(manifest: bytes, bundle: signature, trustRoot: root, at: time))
+        } else {
+            reference = .pinned(try Manifest(parsing: bytes))
+        }
+        if let path = policy {
+            self.policy = try Input.parse(path, limit: 1 << 20) { bytes in try AppraisalPolicy(parsing: bytes) }
+            policyName = path
+        } else {
+            (self.policy, policyName) = fallback
+        }
+    }
+
+    /// Judges and prints; throws exit code 3 on a rejection.
+    func judge(_ evidence: Evidence, nonce: [UInt8]?, at time: Instant, _ output: OutputOptions) throws {
+        output.detail("policy: \(policyName)")
+        let result = Appraisal.judge(evidence, nonce: nonce, reference: reference, policy: policy, at: time)
+        Report.verdict(result.verdict, steps: result.steps, output)
+        guard result.verdict.isAccepted else { throw Exit.rejected }
+    }
+
+    /// Runs `body`; a manifest that was judged and rejected is a verdict too.
+    static func reporting(_ output: OutputOptions, _ body: () throws -> Void) throws {
+        do {
+            try body()
+        } catch let finding as Finding where ["signature", "manifest", "expired", "key"].contains(finding.family) {
+            Report.verdict(.reject(finding), output)
+            throw Exit.rejected
+        }
+    }
+}
+
+/// Which policy judges a node when no file is given.
+struct PolicyOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("Policy (nacre.policy.v1); production by default.", valueName: "file"))
+    var policy: String?
+
+    @Flag(
+        help: """
+            Without a policy file: also accept a TPM that nobody vouches for, development keys and debug images, and \
+            mark the verdict.
+            """)
+    var allowDevelopment = false
+
+    func validate() throws {
+        guard policy == nil || !allowDevelopment else {
+            throw ValidationError("--allow-development and --policy exclude each other.")
+        }
+    }
+
+    /// - Parameter isLocal: the node is this machine's own guest.
+    func fallback(isLocal: Bool = false) -> (AppraisalPolicy, String) {
+        if allowDevelopment { return (.local, "built-in, development allowed by option") }
+        return isLocal ? (.local, "built-in for machines of this host") : (.production, "built-in for production")
+    }
+}
