@@ -43,7 +43,12 @@ public enum Judge {
         "ccel": ccel,
         "certtable": certtable,
         "evlog": eventLog,
+        "mrtd": mrtd,
+        "nitrotpm": nitroTPM,
+        "pcr-predict": pcrPredict,
+        "pcr11": pcr11,
         "snp": snp,
+        "snp-measure": snpMeasure,
         "tdx": tdx,
         "tpmquote": tpmQuote,
     ]

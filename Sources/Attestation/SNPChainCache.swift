@@ -25,8 +25,11 @@ final class SNPChainCache: Sendable {
             vek.count + (chain?.count ?? 0) + (roots?.count ?? 0) + (revocationList?.count ?? 0)
         }
 
-        // The certificate nearly always decides; comparing does the rest, and few entries bound the worst case.
-        func hash(into hasher: inout Hasher) { hasher.combine(vek) }
+        /// The end of a certificate is its signature, as good as random; comparing does the rest, and the bound on
+        /// entries bounds what somebody can do who makes them collide.
+        func hash(into hasher: inout Hasher) {
+            for byte in vek.suffix(16) { hasher.combine(byte) }
+        }
     }
 
     private struct Entry {
@@ -48,8 +51,9 @@ final class SNPChainCache: Sendable {
         get {
             state.withLock { state in
                 state.clock &+= 1
-                state.entries[key]?.lastUse = state.clock
-                return state.entries[key]?.chain
+                guard let index = state.entries.index(forKey: key) else { return nil }
+                state.entries.values[index].lastUse = state.clock
+                return state.entries.values[index].chain
             }
         }
         set {

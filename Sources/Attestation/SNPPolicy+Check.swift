@@ -2,7 +2,7 @@ import Bytes
 import SEVSNP
 
 extension SNPPolicy {
-    /// The first demand that `verified` fails, or nothing. Reasons are `policy-<key>` with dashes.
+    /// The first demand that `verified` fails, or nothing. Reasons are `policy-<key>` with dashes, last `tcb-order`.
     func check(_ verified: VerifiedReport, chain: VerifiedChain) throws(Finding) {
         let report = verified.report
         try checkGuestPolicy(report)
@@ -13,6 +13,7 @@ extension SNPPolicy {
         for claim in BitClaim.allCases { try checkBits(claim, report) }
         try checkFirmware(verified)
         try checkKey(chain)
+        try verified.requireOrderedTCB()
     }
 
     private static func refuse(

@@ -4,7 +4,7 @@ import SEVSNP
 /// What a relying party demands of a SEV-SNP report. Only what is set is enforced, except that debug, migration
 /// agents, masked chip ids and reports that the host asked for are refused unless allowed.
 ///
-/// The JSON keys are those of `vectors/README.md` and, for what it lacks, of `docs/policy.md`; a key that is not one
+/// The JSON keys are those of `vectors/README.md` and, for what it lacks, of `docs/snp-policy.md`; a key that is not one
 /// of them is refused.
 public struct SNPPolicy: Sendable, Equatable {
     /// Claims compared byte by byte with a set of values; raw values are the JSON keys.
@@ -62,7 +62,8 @@ public struct SNPPolicy: Sendable, Equatable {
     public var minimumCommittedFirmware: FirmwareVersion?
     /// `min_abi`: [major, minor], of the guest policy.
     public var minimumABI: [UInt8]?
-    /// `min_tcb…`: {bl, tee, snp, ucode, fmc}; components left out may be anything.
+    /// `min_tcb…`: {bl, tee, snp, ucode, fmc}; components left out may be anything. `true` under another key than
+    /// `min_tcb` means the same minimum as there.
     public var minimumTCB: [TCBClaim: TCBVersion] = [:]
     /// `min_tcb_by_product`: minimum reported TCB by product; a product that is not named is refused.
     public var minimumTCBByProduct: [Product: TCBVersion]?
@@ -114,7 +115,11 @@ extension SNPPolicy {
         minimumABI = try Self.bytes(&fields, "min_abi", ["major", "minor"])
         for claim in TCBClaim.allCases {
             guard let value = fields.optional(claim.rawValue) else { continue }
-            minimumTCB[claim] = try Self.tcb(value, claim.rawValue)
+            if let isSame = value.bool, claim != .reported {
+                minimumTCB[claim] = isSame ? minimumTCB[.reported] : nil
+            } else {
+                minimumTCB[claim] = try Self.tcb(value, claim.rawValue)
+            }
         }
         if let value = fields.optional("min_tcb_by_product") {
             minimumTCBByProduct = try Self.tcbByProduct(value)

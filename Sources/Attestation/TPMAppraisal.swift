@@ -88,6 +88,11 @@ struct QuoteAppraisal {
         do {
             covered = try quote.verify(ak: ak, nonce: policy.nonce, pcrs: pcrs, allowSHA1: policy.allowsSHA1)
         } catch { throw error.finding }
+        guard !covered.sorted.isEmpty else {
+            throw Finding(
+                "pcr-not-quoted", claim: "quote.pcrSelect", expected: "at least one register", actual: "none",
+                source: "this verifier", next: "quote the registers that the policy is about")
+        }
         if policy.nonce == nil { unchecked.append("nonce") }
         if ak.area == nil { unchecked.append("ak.attributes") }
         if let name = policy.keyName {
@@ -138,10 +143,10 @@ struct LogAppraisal {
             unchecked += values.values[bank, default: [:]].keys.filter { pcrs[bank, $0] == nil }.sorted()
                 .map { "eventlog/\(PCRBank.claim(bank, $0))" }
         }
-        // The variable is PCR 7's word; without that register it is only the log's.
-        if let secureBoot, pcrs.banks.contains(where: { pcrs[$0, 7] != nil }) {
-            claims["secureBoot"] = .bool(secureBoot)
-        }
+        // The variable is PCR 7's word, in the strongest kind of bank given; otherwise it is only the log's.
+        let strong = pcrs.banks.filter { $0 != .sha1 }
+        let isProved = (strong.isEmpty ? pcrs.banks : strong).contains { pcrs[$0, 7] != nil }
+        if let secureBoot, isProved { claims["secureBoot"] = .bool(secureBoot) }
         claims["events"] = .integer(Int128(log.events.count))
         claims["banks"] = .array(log.algorithms.map { .string($0.rawValue) })
     }

@@ -3,6 +3,11 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+// With _GNU_SOURCE a member of fd_set has another name than in Swift's Glibc module, which refuses the difference.
+#include <features.h>
+#undef __USE_XOPEN
+#include <sys/select.h>
+#define __USE_XOPEN 1
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/dm-ioctl.h>
@@ -39,3 +44,13 @@ static const unsigned long nacre_dm_dev_create = DM_DEV_CREATE;
 static const unsigned long nacre_dm_table_load = DM_TABLE_LOAD;
 static const unsigned long nacre_dm_dev_suspend = DM_DEV_SUSPEND;
 static const int nacre_renameat2_noreplace = RENAME_NOREPLACE;
+
+// Processes by handle, so that a signal never reaches a stranger that inherited the number (pidfd_open(2)).
+static inline int nacre_pidfd_open(int pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+static inline int nacre_pidfd_send_signal(int pidfd, int number) {
+    return (int)syscall(SYS_pidfd_send_signal, pidfd, number, 0, 0);
+}
+// linux/kvm.h: _IO(0xAE, n); plain numbers here because its headers clash with others on some systems.
+static const unsigned long nacre_kvm_get_api_version = 0xAE00;
+static const unsigned long nacre_kvm_create_vm = 0xAE01;
+static const unsigned long nacre_kvm_create_vcpu = 0xAE41;

@@ -26,3 +26,18 @@ static inline int nacre_ssl_ctx_groups(SSL_CTX *c, const char *list) { return (i
 static inline int nacre_pss_saltlen_digest(void) { return RSA_PSS_SALTLEN_DIGEST; }
 static inline EVP_PKEY *nacre_ec_keygen(const char *curve) { return EVP_EC_gen(curve); }
 static const unsigned long nacre_name_rfc2253 = XN_FLAG_RFC2253;
+
+// In C because OSSL_PARAM keeps the addresses of its names, and Swift passes strings as copies that end with the call.
+static inline EVP_PKEY *nacre_ec_public_key(const char *curve, const unsigned char *point, size_t size) {
+    OSSL_PARAM parameters[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, (char *)curve, 0),
+        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, (void *)point, size),
+        OSSL_PARAM_construct_end(),
+    };
+    EVP_PKEY *key = NULL;
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
+    if (context && EVP_PKEY_fromdata_init(context) == 1)
+        EVP_PKEY_fromdata(context, &key, EVP_PKEY_PUBLIC_KEY, parameters);
+    EVP_PKEY_CTX_free(context);
+    return key;
+}

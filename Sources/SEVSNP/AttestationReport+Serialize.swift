@@ -43,23 +43,28 @@ extension AttestationReport {
     /// The 672 bytes that are signed. Fields longer than their place are cut and shorter ones filled with zeros, so
     /// the length is always right; a report that `init(_:)` gave comes back byte for byte.
     public var signedBytes: [UInt8] {
-        var writer = ByteWriter()
-        func field(_ bytes: [UInt8], _ count: Int) {
-            writer.append(bytes.prefix(count))
-            writer.zeros(max(0, count - bytes.count))
+        // Plain appends rather than `ByteWriter`: every verification comes through here.
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(Self.size)
+        func zeros(_ count: Int) { for _ in 0..<count { bytes.append(0) } }
+        func field(_ value: [UInt8], _ count: Int) {
+            bytes += value.prefix(count)
+            zeros(max(0, count - value.count))
         }
-        func firmware(_ version: FirmwareVersion) { writer.append([version.build, version.minor, version.major, 0]) }
-        writer.le(version)
-        writer.le(guestSVN)
-        writer.le(policy.rawValue)
+        func le(_ value: UInt64, _ width: Int) {
+            for index in 0..<width { bytes.append(UInt8(truncatingIfNeeded: value >> UInt64(8 * index))) }
+        }
+        func firmware(_ version: FirmwareVersion) { bytes += [version.build, version.minor, version.major, 0] }
+        le(UInt64(version), 4)
+        le(UInt64(guestSVN), 4)
+        le(policy.rawValue, 8)
         field(familyID, 16)
         field(imageID, 16)
-        writer.le(vmpl)
-        writer.le(signatureAlgorithm)
-        writer.le(currentTCB.value)
-        writer.le(platformInfo.rawValue)
-        writer.le((hasAuthorKey ? 1 : 0) | (masksChipKey ? 2 : 0) | signingKey.rawValue << 2)
-        writer.zeros(4)
+        le(UInt64(vmpl), 4)
+        le(UInt64(signatureAlgorithm), 4)
+        le(currentTCB.value, 8)
+        le(platformInfo.rawValue, 8)
+        le((hasAuthorKey ? 1 : 0) | (masksChipKey ? 2 : 0) | UInt64(signingKey.rawValue) << 2, 8)
         field(reportData, 64)
         field(measurement, 48)
         field(hostData, 32)
@@ -67,19 +72,19 @@ extension AttestationReport {
         field(authorKeyDigest, 48)
         field(reportID, 32)
         field(reportIDMA, 32)
-        writer.le(reportedTCB.value)
+        le(reportedTCB.value, 8)
         let cpu = processor ?? ProcessorID(family: 0, model: 0, stepping: 0)
-        writer.append([cpu.family, cpu.model, cpu.stepping])
-        writer.zeros(21)
+        bytes += [cpu.family, cpu.model, cpu.stepping]
+        zeros(21)
         field(chipID, 64)
-        writer.le(committedTCB.value)
+        le(committedTCB.value, 8)
         firmware(currentFirmware)
         firmware(committedFirmware)
-        writer.le(launchTCB.value)
-        writer.le(launchMitigationVector)
-        writer.le(currentMitigationVector)
-        writer.zeros(Self.signedSize - writer.bytes.count)
-        return writer.bytes
+        le(launchTCB.value, 8)
+        le(launchMitigationVector, 8)
+        le(currentMitigationVector, 8)
+        zeros(Self.signedSize - bytes.count)
+        return bytes
     }
 
     /// The whole report, 1184 bytes.

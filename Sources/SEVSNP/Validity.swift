@@ -53,6 +53,10 @@ enum RevocationState: Sendable {
             self = bad("issuer", expected: root.subject, actual: list.issuer, next: fetch)
             return
         }
+        guard Self.maySignLists(root) else {
+            self = bad("signer", expected: "key usage cRLSign", actual: "the ARK lacks it", next: fetch)
+            return
+        }
         guard RSASSAPSS.isStated(in: list.der) else {
             self = bad("algorithm", expected: "RSASSA-PSS with SHA-384", actual: "another algorithm", next: fetch)
             return
@@ -77,5 +81,14 @@ enum RevocationState: Sendable {
             return
         }
         self = .good(ValidityWindow(claim: "crl", from: from, until: until))
+    }
+
+    /// keyUsage, where present, has cRLSign (RFC 5280 §4.2.1.3, bit 6).
+    private static func maySignLists(_ certificate: Certificate) -> Bool {
+        guard let value = certificate.extensionValue("2.5.29.15") else { return true }
+        guard let bits = try? DER.single(value, "keyUsage"), bits.tag == 0x03, bits.content.count >= 2 else {
+            return false
+        }
+        return bits.content[1] & 0x02 != 0
     }
 }

@@ -16,6 +16,7 @@ public struct VerifiedChain: Sendable {
     /// Whether the root is one of AMD's shipped keys rather than one that only the caller trusts.
     public let isAMDRoot: Bool
     let windows: [ValidityWindow]
+    private let verifier: PreparedVerifier
     let revocation: RevocationState
 
     /// - Parameters:
@@ -54,6 +55,9 @@ public struct VerifiedChain: Sendable {
             try ValidityWindow(endorsement.certificate, "vek"), try ValidityWindow(signer, "chain.signer"),
             try ValidityWindow(root, "chain.root"),
         ]
+        do { verifier = try PreparedVerifier(endorsement.key, hash: .sha384) } catch {
+            throw Finding("key-curve", claim: "vek.key", expected: "a P-384 key", actual: error.message)
+        }
         self.endorsement = endorsement
         self.signer = signer
         self.root = root
@@ -82,7 +86,7 @@ public struct VerifiedChain: Sendable {
     /// - Parameter allowMaskedChipID: accept a report whose host hides the chip id; nothing binds it to the chip then.
     ///
     /// Errors: those of `requireValid`, `key-kind`, `signature` and details, `product-mismatch`, `product-unknown`,
-    /// `tcb-mismatch`, `tcb-order`, `tcb-reserved`, `hwid-masked`, `hwid-mismatch`.
+    /// `tcb-mismatch`, `tcb-reserved`, `hwid-masked`, `hwid-mismatch`.
     public func verify(
         _ report: AttestationReport, at time: Instant, allowMaskedChipID: Bool = false
     ) throws(Finding) -> VerifiedReport {
@@ -100,7 +104,7 @@ public struct VerifiedChain: Sendable {
                 source: "FIPS 186-4 §6.4", next: "ask the guest for a new report")
         }
         do {
-            try endorsement.key.verifyECDSA(raw: signature, of: report.signedBytes, hash: .sha384)
+            try verifier.verify(raw: signature, of: report.signedBytes)
         } catch {
             throw Finding(
                 "signature", claim: "report.signature",

@@ -47,27 +47,33 @@ public struct VerifiedReport: Sendable {
         }
     }
 
-    /// A VEK is derived for one TCB exactly, higher or lower is another key; and no firmware reports more than it
-    /// runs, or has committed to more than it runs.
+    /// A VEK is derived for one TCB exactly: higher or lower is another key.
     private func tcb(_ endorsement: EndorsementKey) throws(Finding) {
         guard reportedTCB == endorsement.tcb else {
             throw Finding(
                 "tcb-mismatch", claim: "report.reported_tcb", expected: "\(endorsement.tcb)", actual: "\(reportedTCB)",
                 source: "the certificate's extensions", next: "fetch the certificate for the reported TCB")
         }
+    }
+
+    /// No firmware reports more than it runs, or has committed to more than it runs: `tcb-order` where one says so.
+    ///
+    /// Policies ask this last: genuine firmware keeps the order, so that a more telling objection should come first.
+    public func requireOrderedTCB() throws(Finding) {
+        func refuse(_ claim: String, _ expected: String, _ actual: String, _ source: String) -> Finding {
+            Finding(
+                "tcb-order", claim: "report.\(claim)", expected: expected, actual: actual, source: "report.\(source)",
+                next: "do not trust this machine's firmware")
+        }
         for (claim, lower) in [("reported_tcb", reportedTCB), ("committed_tcb", committedTCB)] {
             if let component = currentTCB.firstBelow(lower) {
-                throw Finding(
-                    "tcb-order", claim: "report.\(claim)", expected: "\(component) at most \(currentTCB)",
-                    actual: "\(lower)", source: "report.current_tcb",
-                    next: "do not trust this machine's firmware")
+                throw refuse(claim, "\(component) at most that of \(currentTCB)", "\(lower)", "current_tcb")
             }
         }
         guard report.committedFirmware <= report.currentFirmware else {
-            throw Finding(
-                "tcb-order", claim: "report.committed_version", expected: "at most \(report.currentFirmware)",
-                actual: "\(report.committedFirmware)", source: "report.current_version",
-                next: "do not trust this machine's firmware")
+            throw refuse(
+                "committed_version", "at most \(report.currentFirmware)", "\(report.committedFirmware)",
+                "current_version")
         }
     }
 

@@ -4,7 +4,7 @@ import Crypto
 /// A CRL whose signature was checked.
 struct CheckedCRL: Sendable {
     let issuerDER: [UInt8]
-    let issuerKey: PublicKey
+    let issuerSPKI: [UInt8]
     let validity: Validity
     let revoked: Set<[UInt8]>
 
@@ -35,7 +35,7 @@ struct CheckedCRL: Sendable {
             throw Finding("\(what)-form", claim: what, expected: "thisUpdate and nextUpdate", actual: "one is missing")
         }
         issuerDER = issuer.subjectDER
-        issuerKey = issuer.key
+        issuerSPKI = issuer.spki
         validity = Validity(start, end)
         revoked = list.revokedSerials
     }
@@ -121,7 +121,7 @@ struct CheckedCollateral: Sendable {
 
     /// None of the certificates in use is listed, and the PCK CRL is that of this PCK's issuer.
     func requireUnrevoked(_ chain: CheckedPCKChain) throws(Finding) {
-        guard chain.intermediate.subjectDER == pckCRL.issuerDER, chain.intermediate.key == pckCRL.issuerKey else {
+        guard chain.intermediate.subjectDER == pckCRL.issuerDER, chain.intermediate.spki == pckCRL.issuerSPKI else {
             throw Finding(
                 "pck-crl-issuer", claim: "pck-crl", expected: chain.intermediate.certificate.subject,
                 actual: pckCA.certificate.subject, source: "the issuer of the PCK",

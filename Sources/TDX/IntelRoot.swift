@@ -30,6 +30,6 @@ public enum IntelRoot {
     /// The certificate in DER.
     public static let der: [UInt8] = PEM.blocks(Array(pem.utf8)).first?.der ?? []
 
-    /// Its key, by which roots are told apart from those of test products.
-    static let key: PublicKey? = try? Certificate(der: der).publicKey()
+    /// Its SubjectPublicKeyInfo, by which roots are told apart from those of test products.
+    static let spki: [UInt8]? = try? Certificate(der: der).publicKey().spki
 }

@@ -86,11 +86,13 @@ public enum ProvisioningService {
         }
         let signature = try fields.hex("signature", count: 64)
         try fields.end()
+        let end = body.lastIndex { ![0x20, 0x0A, 0x0D, 0x09].contains($0) } ?? body.startIndex
+        let body = body[...end]
         let head = Array("{\"\(key)\":".utf8)
         let tailMark = Array(",\"signature\":\"".utf8)
         let tailCount = tailMark.count + 128 + 2
         guard body.starts(with: head), body.count > head.count + tailCount,
-            body.suffix(tailCount).starts(with: tailMark), body.suffix(2) == Array("\"}".utf8)[...]
+            body.suffix(tailCount).starts(with: tailMark), body.suffix(2).elementsEqual("\"}".utf8)
         else {
             throw ParseError("form", field: "answer", offset: 0, "is not {\"\(key)\":…,\"signature\":\"…\"} as served")
         }

@@ -63,6 +63,9 @@ public struct QuoteSignature: Sendable, Equatable {
         return try reader.sub(Int(size), field)
     }
 
+    /// Everything by which the PCK vouches for the attestation key, unambiguous: fixed lengths, then the rest.
+    var endorsement: [UInt8] { attestationKey + qeReport.bytes + qeReportSignature + qeAuthenticationData }
+
     public func serialize() -> [UInt8] {
         var inner = ByteWriter()
         inner.append(qeReport.bytes)

@@ -28,7 +28,7 @@ public struct QuoteVerifier: Sendable {
     ///   - collateral: the JSON document that `Collateral` describes.
     ///   - time: when to judge.
     /// - Throws: a finding whose family says what failed: `parse`, `pck`, `intermediate`, `root`, `tcbinfo`, `qeid`,
-    ///   `tcb`, `tdx`, `qe`, `quote`.
+    ///   `tcb`, `tdx`, `qe`, `ak`, `quote`.
     public func verify(
         _ bytes: [UInt8], collateral document: [UInt8], at time: Instant
     ) throws(Finding) -> VerifiedQuote {
@@ -73,8 +73,12 @@ public struct QuoteVerifier: Sendable {
 
         // 4–7. TDX module, quoting enclave, attestation key, quote, TCB levels.
         try Self.requireModule(quote.body, checked.tcbInfo)
-        try Self.requireQuotingEnclave(quote.signature, pck: chain.pck.key, identity: checked.qeIdentity)
-        try Self.requireSignature(quote)
+        let enclaveKey = HashAlgorithm.sha256.hash(chainKey + quote.signature.endorsement)
+        let attestationKey = try cache.attestationKeys.value(enclaveKey) { () throws(Finding) in
+            try Self.attestationKey(quote.signature, pck: chain.pck.key)
+        }
+        try Self.requireIdentity(quote.signature.qeReport, checked.qeIdentity)
+        try Self.requireSignature(quote, by: attestationKey)
         return VerifiedQuote(
             quote: quote, platform: chain.platform, issuer: chain.intermediate.certificate.commonName ?? "",
             tcb: try Self.appraise(quote, chain.platform, checked), tcbInfo: checked.tcbInfo,
@@ -115,9 +119,8 @@ public struct QuoteVerifier: Sendable {
         }
     }
 
-    private static func requireQuotingEnclave(
-        _ signature: QuoteSignature, pck: PublicKey, identity: QEIdentity
-    ) throws(Finding) {
+    /// The attestation key, once the PCK signed the QE report and the report names the key.
+    private static func attestationKey(_ signature: QuoteSignature, pck: PublicKey) throws(Finding) -> PublicKey {
         do {
             try pck.verifyECDSA(raw: signature.qeReportSignature, of: signature.qeReport.bytes, hash: .sha256)
         } catch {
@@ -132,17 +135,24 @@ public struct QuoteVerifier: Sendable {
                 actual: Hex.encode(signature.qeReport.reportData),
                 source: "hash of attestation key and authentication data")
         }
-        if let wrong = identity.mismatch(signature.qeReport) {
+        do {
+            return try PublicKey(point: signature.attestationKey, on: .p256)
+        } catch {
+            throw Finding(
+                "ak-form", claim: "attestation_key", expected: "a point on P-256", actual: error.message)
+        }
+    }
+
+    private static func requireIdentity(_ report: QEReport, _ identity: QEIdentity) throws(Finding) {
+        if let wrong = identity.mismatch(report) {
             throw Finding(
                 "qe-identity-mismatch", claim: "qe_report.\(wrong.field)", expected: wrong.expected,
                 actual: wrong.actual, source: "QE identity")
         }
     }
 
-    private static func requireSignature(_ quote: Quote) throws(Finding) {
+    private static func requireSignature(_ quote: Quote, by key: PublicKey) throws(Finding) {
         do {
-            let point = quote.signature.attestationKey
-            let key = try PublicKey(.p256, x: Array(point.prefix(32)), y: Array(point.suffix(32)))
             try key.verifyECDSA(raw: quote.signature.signature, of: quote.signedBytes, hash: .sha256)
         } catch {
             throw Finding(

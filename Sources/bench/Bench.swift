@@ -5,9 +5,9 @@ import ArgumentParser
 /// One file per subject. Every number is a ratio of two loops that ran on this machine, moments apart; nothing here
 /// asserts anything, `make bench` prints and the reader judges.
 @main
-struct Bench: ParsableCommand {
+struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "nacre-bench",
         abstract: "Measure verification against raw OpenSSL and other implementations.",
-        subcommands: [SNPWarm.self])
+        subcommands: [SNPWarm.self, TDXBench.self])
 }

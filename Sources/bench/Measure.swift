@@ -1,10 +1,24 @@
-import CLinux
+import ArgumentParser
 import Glibc
 
 /// Seconds on the monotonic clock.
 func monotonicSeconds() -> Double {
     var time = timespec()
     _ = unsafe clock_gettime(CLOCK_MONOTONIC, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+}
+
+/// Processor seconds that this thread has used: what a loop costs, whatever else the machine does.
+func threadSeconds() -> Double {
+    var time = timespec()
+    _ = unsafe clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+}
+
+/// Processor seconds that all threads of this process have used.
+func processSeconds() -> Double {
+    var time = timespec()
+    _ = unsafe clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
     return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
 }
 
@@ -20,17 +34,23 @@ func residentKiB() -> Int {
     return pages * Int(sysconf(Int32(_SC_PAGESIZE))) / 1024
 }
 
-/// Runs `body` for at least `seconds` and returns how often per second it ran.
-func rate(seconds: Double, _ body: () throws -> Void) rethrows -> Double {
-    let start = monotonicSeconds()
-    var count = 0
-    var now = start
-    repeat {
-        try body()
-        count += 1
-        now = monotonicSeconds()
-    } while now - start < seconds
-    return Double(count) / (now - start)
+/// A line of results, seen at once also where output goes to a file.
+func say(_ line: String) {
+    print(line)
+    _ = fflush(nil)
+}
+
+/// All bytes of a file.
+func readFile(_ path: String) throws -> [UInt8] {
+    guard let file = unsafe fopen(path, "rb") else { throw ValidationError("cannot read \(path)") }
+    defer { _ = unsafe fclose(file) }
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 1 << 16)
+    while true {
+        let count = unsafe fread(&chunk, 1, chunk.count, file)
+        if count == 0 { return bytes }
+        bytes.append(contentsOf: chunk[..<count])
+    }
 }
 
 /// `value` with `digits` decimals.

@@ -12,7 +12,10 @@ struct Nacre: AsyncParsableCommand {
             3 judged and rejected.
             """,
         version: "0.1.0",
-        subcommands: [EvidenceCommand.self, ManifestCommand.self, PolicyCommand.self, VerifyCommand.self])
+        subcommands: [
+            UpCommand.self, DownCommand.self, VerifyCommand.self, StatusCommand.self, NodeCommand.self,
+            LogsCommand.self, Image.self, EvidenceCommand.self, ManifestCommand.self, PolicyCommand.self,
+        ])
 }
 
 /// The exit codes of the command line; they are contract.

@@ -1,12 +1,14 @@
 import ArgumentParser
 import Attestation
 import Bytes
+import Provisioning
 
 struct VerifyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "verify",
         abstract: "Fetch a node's evidence for a fresh nonce, judge it, and print the chain of trust.",
         discussion: """
+            Without an endpoint, every node of the cluster in --dir is verified, by its own manifest. \
             Without a policy, only confidential VMs are accepted; for an endpoint on this very machine, whose TPM this \
             machine provides, the verdict is accepted too and marked 'development'.
             """)
@@ -32,13 +34,14 @@ struct VerifyCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Seconds to wait for the node.", valueName: "seconds"))
     var timeout = EvidenceClient.timeout
 
+    @OptionGroup var directory: DirectoryOption
     @OptionGroup var policy: PolicyOptions
     @OptionGroup var time: TimeOptions
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
-        guard (endpoint == nil) != (evidence == nil) else {
-            throw ValidationError("Give an endpoint or --evidence.")
+        guard endpoint == nil || evidence == nil else {
+            throw ValidationError("Give an endpoint or --evidence, not both.")
         }
         guard manifest == nil || (bundle == nil) == (trustRoot == nil) else {
             throw ValidationError("--bundle and --trust-root go together.")
@@ -60,8 +63,40 @@ struct VerifyCommand: ParsableCommand {
                 if case .bundled(let bundle) = document { embedded = bundle }
                 try judgement(embedded, isLocal: false).judge(
                     document.evidence, nonce: nonce?.bytes, at: time.instant, output)
+            } else {
+                try verifyCluster()
             }
         }
+    }
+
+    /// Every node of the directory's cluster, the worst result deciding the exit code.
+    private func verifyCluster() throws {
+        guard let cluster = try directory.cluster().document() else {
+            throw ValidationError("Give an endpoint or --evidence, or --dir with a cluster.")
+        }
+        var rejected = false
+        var isSilent = false
+        for node in cluster.nodes {
+            guard let endpoint = EvidenceClient.Endpoint(argument: node.endpoint) else { continue }
+            output.note("\(node.name) at \(node.endpoint):")
+            let judgement = try NodeJudgement(
+                manifest: manifest ?? cluster.manifest, bundle: manifest == nil ? cluster.bundle : bundle,
+                trustRoot: manifest == nil ? cluster.trustRoot : trustRoot, embedded: nil, policy: policy.policy,
+                fallback: policy.fallback(isLocal: endpoint.isLoopback), at: time.instant)
+            let nonce = try EvidenceClient.nonce(nonce)
+            do {
+                let (_, evidence) = try EvidenceClient.fetch(endpoint, nonce: nonce, timeout: timeout)
+                try judgement.judge(evidence, nonce: nonce, at: time.instant, output)
+            } catch let code as ExitCode where code == Exit.rejected {
+                rejected = true
+            } catch let finding as Finding {
+                output.note("nacre: \(node.name): \(finding)")
+                // An answer that is no evidence is judged; no answer is a failure.
+                if finding.family == "connection" { isSilent = true } else { rejected = true }
+            }
+        }
+        if rejected { throw Exit.rejected }
+        if isSilent { throw Exit.failed }
     }
 
     private func judgement(_ embedded: EvidenceBundle?, isLocal: Bool) throws -> NodeJudgement {

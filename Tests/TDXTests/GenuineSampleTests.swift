@@ -13,7 +13,7 @@ import Testing
         #expect(
             Hex.encode(HashAlgorithm.sha256.hash(IntelRoot.der))
                 == "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3")
-        #expect(IntelRoot.key != nil)
+        #expect(IntelRoot.spki != nil)
     }
 
     @Test func decodesTheQuote() throws {

@@ -23,7 +23,8 @@ import Testing
         let pcrs = try PCRBank(parsing: vector.read("pcrs"))
         let ends = Set(try EventLog(parsing: bytes).events.map(\.offset))
         // A cut inside an event does not parse; one between two events does not replay.
-        for count in bytes.indices where ends.contains(count) || count % 7 == 0 || count < 256 {
+        let stride = mutations(bytes.count, quick: 300)
+        for count in bytes.indices where ends.contains(count) || count % max(1, bytes.count / stride) == 0 {
             let cut = Array(bytes.prefix(count))
             if ends.contains(count), count > 0 {
                 #expect(throws: TPMError.self) { try EventLog(parsing: cut).verify(replaysTo: pcrs) }
@@ -43,7 +44,7 @@ import Testing
         let original = try Self.check(bytes, pcrs)
         let secureBoot = try original.secureBoot()
         var generator = SeededGenerator(seed: 2)
-        for _ in 0..<mutations(10_000, quick: 200) {
+        for _ in 0..<mutations(10_000, quick: 100) {
             let changed = mutate(bytes, with: &generator)
             guard changed != bytes, let log = try? Self.check(changed, pcrs) else { continue }
             let judged = Set(pcrs.banks)
@@ -65,8 +66,11 @@ import Testing
     func readsPaddedAreas(_ vector: Vectors.Case) throws {
         let bytes = try vector.read("log")
         let log = try EventLog(parsing: bytes, registers: .confidentialComputing)
+        let end = (log.events.last?.offset ?? 0) + 1
+        // The samples end with 256 bytes of 0xFF; what stands there may as well be zeros, or nothing, but not both.
+        let bare = Array(bytes.prefix(max(end, bytes.count - 256)))
         for padding: UInt8 in [0, 0xFF] {
-            let area = bytes + [UInt8](repeating: padding, count: 4096)
+            let area = bare + [UInt8](repeating: padding, count: 4096)
             #expect(try EventLog(parsing: area, registers: .confidentialComputing) == log)
             #expect(throws: ParseError.self) {
                 try EventLog(parsing: area + [1], registers: .confidentialComputing)

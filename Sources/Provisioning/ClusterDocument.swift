@@ -1,0 +1,130 @@
+import Bytes
+import Crypto
+
+/// `cluster.json`, schema `nacre.cluster.v1`: what this directory's cluster is made of.
+public struct ClusterDocument: Equatable, Sendable {
+    public static let schema = "nacre.cluster.v1"
+
+    public enum Role: String, Sendable, CaseIterable {
+        case controlPlane = "control-plane"
+        case worker
+    }
+
+    public struct Node: Equatable, Sendable {
+        public let name: String
+        public let role: Role
+        /// Loopback port of the node's evidence endpoint.
+        public var port: UInt16
+        public var endpoint: String { "https://127.0.0.1:\(port)" }
+    }
+
+    /// 32 bytes, public; names the cluster.
+    public let clusterID: [UInt8]
+    public let created: Instant
+    /// `up` made the directory itself, so `down` removes it.
+    public let madeDirectory: Bool
+    public let image: String?
+    public let manifest: String?
+    /// The manifest's signature and the keys that may have made it; both or neither.
+    public let bundle: String?
+    public let trustRoot: String?
+    /// SHA-256 of the manifest file when the cluster was made.
+    public let manifestDigest: [UInt8]?
+    public let firmwareCode: String
+    public let firmwareVariables: String
+    public let memoryMiB: Int
+    public let processors: Int
+    public var nodes: [Node]
+
+    /// What every process of `node` carries in its environment.
+    func marker(_ node: String) -> String { "\(Hex.encode(clusterID.prefix(16)))/\(node)" }
+
+    public var firmware: String { HostFiles.parent(of: firmwareCode) }
+}
+
+extension ClusterDocument {
+    public var json: JSON {
+        .fields([
+            "schema": .string(Self.schema), "provider": "qemu", "clusterID": .hex(clusterID),
+            "created": .string(created.description), "madeDirectory": .bool(madeDirectory),
+            "image": image.map { .string($0) }, "manifest": manifest.map { .string($0) },
+            "bundle": bundle.map { .string($0) }, "trustRoot": trustRoot.map { .string($0) },
+            "manifestDigest": manifestDigest.map { .hex($0) },
+            "firmware": ["code": .string(firmwareCode), "variables": .string(firmwareVariables)],
+            "memoryMiB": .integer(Int128(memoryMiB)), "processors": .integer(Int128(processors)),
+            "nodes": .array(
+                nodes.map {
+                    [
+                        "name": .string($0.name), "role": .string($0.role.rawValue),
+                        "endpoint": .string($0.endpoint),
+                    ]
+                }),
+        ])
+    }
+
+    public init(parsing bytes: [UInt8]) throws(ParseError) {
+        var fields = try JSONFields(try JSON(parsing: bytes, limit: 1 << 20), path: "cluster")
+        func refuse(_ key: String, _ message: String) -> ParseError {
+            ParseError("form", field: "cluster.\(key)", offset: 0, message)
+        }
+        let schema = try fields.string("schema")
+        guard schema == Self.schema else {
+            throw ParseError("version", field: "cluster.schema", offset: 0, "must be \(Self.schema), is \(schema)")
+        }
+        guard try fields.string("provider") == "qemu" else { throw refuse("provider", "must be qemu") }
+        clusterID = try fields.hex("clusterID", count: 32)
+        guard let created = Instant(try fields.string("created")) else { throw refuse("created", "must be a time") }
+        self.created = created
+        madeDirectory = try fields.bool("madeDirectory", default: false)
+        image = try fields.optionalString("image")
+        manifest = try fields.optionalString("manifest")
+        bundle = try fields.optionalString("bundle")
+        trustRoot = try fields.optionalString("trustRoot")
+        manifestDigest = try fields.optionalHex("manifestDigest", count: 32)
+        var firmware = try JSONFields(try fields.required("firmware"), path: "cluster.firmware")
+        firmwareCode = try firmware.string("code")
+        firmwareVariables = try firmware.string("variables")
+        try firmware.end()
+        memoryMiB = try fields.integer("memoryMiB")
+        processors = try fields.integer("processors")
+        guard (128...1 << 20).contains(memoryMiB) else { throw refuse("memoryMiB", "out of range") }
+        guard (1...256).contains(processors) else { throw refuse("processors", "out of range") }
+        nodes = []
+        for entry in try fields.array("nodes") {
+            nodes.append(try Node(json: entry))
+            guard nodes.count <= LocalCluster.maximumNodes else { throw refuse("nodes", "too many") }
+        }
+        guard Set(nodes.map(\.name)).count == nodes.count else { throw refuse("nodes", "one name stands twice") }
+        try fields.end()
+    }
+}
+
+extension ClusterDocument.Node {
+    init(json: JSON) throws(ParseError) {
+        let path = "cluster.nodes[]"
+        var fields = try JSONFields(json, path: path)
+        name = try fields.string("name")
+        guard Self.isName(name) else { throw ParseError("form", field: "\(path).name", offset: 0, "not a node's name") }
+        guard let role = ClusterDocument.Role(rawValue: try fields.string("role")) else {
+            throw ParseError("form", field: "\(path).role", offset: 0, "unknown role")
+        }
+        self.role = role
+        let prefix = "https://127.0.0.1:"
+        let endpoint = try fields.string("endpoint")
+        guard endpoint.hasPrefix(prefix), let port = UInt16(endpoint.dropFirst(prefix.count)), port > 0 else {
+            throw ParseError("form", field: "\(path).endpoint", offset: 0, "must be \(prefix)PORT")
+        }
+        self.port = port
+        try fields.end()
+    }
+
+    /// Lower-case letters, digits and inner hyphens, at most 63: also a safe file name.
+    static func isName(_ name: String) -> Bool {
+        let bytes = Array(name.utf8)
+        return (1...63).contains(bytes.count) && bytes.first != UInt8(ascii: "-") && bytes.last != UInt8(ascii: "-")
+            && bytes.allSatisfy { byte in
+                (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte)
+                    || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) || byte == UInt8(ascii: "-")
+            }
+    }
+}

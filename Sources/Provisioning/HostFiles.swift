@@ -1,0 +1,157 @@
+import Bytes
+import CLinux
+import Glibc
+
+/// The few file operations of a cluster's directory, each whole or not at all.
+enum HostFiles {
+    /// The words of `errno` for a finding.
+    static func problem(_ doing: String, _ path: String, next: String = "") -> Finding {
+        let code = errno
+        let words = unsafe String(cString: strerror(code))
+        return Finding("local-file", claim: "\(doing) \(path)", actual: words, next: next)
+    }
+
+    static func exists(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
+
+    static func isReadable(_ path: String) -> Bool { unsafe access(path, R_OK) == 0 }
+
+    /// Absolute path without links, or `nil` where nothing is there.
+    static func resolved(_ path: String) -> String? {
+        guard let found = unsafe realpath(path, nil) else { return nil }
+        defer { unsafe free(found) }
+        return unsafe String(cString: found)
+    }
+
+    /// All bytes of `path`, at most `limit`.
+    static func read(_ path: String, limit: Int) throws(Finding) -> [UInt8] {
+        let file = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { throw problem("reading", path) }
+        defer { close(file) }
+        let bytes = try readAll(file, path: path, limit: limit + 1)
+        guard bytes.count <= limit else {
+            throw Finding("local-file", claim: "reading \(path)", expected: "at most \(limit) bytes", actual: "more")
+        }
+        return bytes
+    }
+
+    /// Bytes of `path` from `offset` on, at most `limit`; empty where the file is shorter or missing.
+    static func read(_ path: String, from offset: Int, limit: Int) throws(Finding) -> [UInt8] {
+        let file = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { return [] }
+        defer { close(file) }
+        guard lseek(file, off_t(offset), SEEK_SET) >= 0 else { throw problem("reading", path) }
+        return try readAll(file, path: path, limit: limit)
+    }
+
+    private static func readAll(_ file: Int32, path: String, limit: Int) throws(Finding) -> [UInt8] {
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 1 << 16)
+        while bytes.count < limit {
+            let count = unsafe Glibc.read(file, &chunk, min(chunk.count, limit - bytes.count))
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else { throw problem("reading", path) }
+            if count == 0 { break }
+            bytes.append(contentsOf: chunk[..<count])
+        }
+        return bytes
+    }
+
+    /// Size in bytes, 0 where nothing is there.
+    static func size(_ path: String) -> Int {
+        var status = stat()
+        return unsafe stat(path, &status) == 0 ? Int(status.st_size) : 0
+    }
+
+    /// Replaces `path` in one step: written beside, flushed, renamed; the directory is flushed too.
+    static func write(_ path: String, _ bytes: [UInt8], mode: mode_t = 0o644) throws(Finding) {
+        let beside = path + ".partial"
+        try create(beside, bytes, mode: mode)
+        guard unsafe rename(beside, path) == 0 else { throw problem("renaming to", path) }
+        try flush(parent(of: path))
+    }
+
+    /// A new file with these bytes on disk. An older one of that name is replaced, and may be seen half-written.
+    static func create(_ path: String, _ bytes: [UInt8], mode: mode_t = 0o644) throws(Finding) {
+        let file = unsafe open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode)
+        guard file >= 0 else { throw problem("writing", path) }
+        defer { close(file) }
+        var written = 0
+        while written < bytes.count {
+            let count = unsafe bytes.withUnsafeBytes { buffer in
+                unsafe Glibc.write(file, buffer.baseAddress?.advanced(by: written), buffer.count - written)
+            }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { throw problem("writing", path) }
+            written += count
+        }
+        guard fsync(file) == 0 else { throw problem("flushing", path) }
+    }
+
+    /// Brings a file's bytes, or a directory's entries, to the disk.
+    static func flush(_ path: String) throws(Finding) {
+        let file = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { throw problem("opening", path) }
+        defer { close(file) }
+        guard fsync(file) == 0 else { throw problem("flushing", path) }
+    }
+
+    /// Makes `path`, not its parents; already there is fine. Says whether this call made it.
+    @discardableResult
+    static func makeDirectory(_ path: String, mode: mode_t = 0o755) throws(Finding) -> Bool {
+        if unsafe mkdir(path, mode) == 0 { return true }
+        var status = stat()
+        guard errno == EEXIST, unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
+            throw problem("making directory", path)
+        }
+        return false
+    }
+
+    static func move(_ from: String, to path: String) throws(Finding) {
+        guard unsafe rename(from, path) == 0 else { throw problem("renaming \(from) to", path) }
+        try flush(parent(of: path))
+    }
+
+    /// Removes a file, link, socket or whole directory; links are never followed, nothing there is fine.
+    static func remove(_ path: String) throws(Finding) {
+        if unsafe unlink(path) == 0 || errno == ENOENT { return }
+        guard errno == EISDIR || errno == EPERM else { throw problem("removing", path) }
+        for name in try names(in: path) { try remove("\(path)/\(name)") }
+        guard unsafe rmdir(path) == 0 || errno == ENOENT else { throw problem("removing", path) }
+    }
+
+    /// Removes `path` if it is an empty directory; otherwise leaves it.
+    static func removeIfEmpty(_ path: String) { _ = unsafe rmdir(path) }
+
+    /// Names in a directory, sorted, without `.` and `..`; empty where there is none.
+    static func names(in path: String) throws(Finding) -> [String] {
+        guard let directory = unsafe opendir(path) else {
+            if errno == ENOENT { return [] }
+            throw problem("listing", path)
+        }
+        defer { _ = unsafe closedir(directory) }
+        var names: [String] = []
+        while let entry = unsafe readdir(directory) {
+            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { field in
+                unsafe field.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
+            }
+            if name != ".", name != ".." { names.append(name) }
+        }
+        return names.sorted()
+    }
+
+    static func parent(of path: String) -> String {
+        guard let slash = path.lastIndex(of: "/") else { return "." }
+        return slash == path.startIndex ? "/" : String(path[..<slash])
+    }
+
+    static func name(of path: String) -> String {
+        path.lastIndex(of: "/").map { String(path[path.index(after: $0)...]) } ?? path
+    }
+
+    /// Where a symbolic link points, unresolved.
+    static func linkTarget(_ path: String) -> String? {
+        var buffer = [CChar](repeating: 0, count: 4096)
+        let count = unsafe readlink(path, &buffer, buffer.count)
+        return count > 0 ? String(decoding: buffer[..<count].lazy.map { UInt8(bitPattern: $0) }, as: UTF8.self) : nil
+    }
+}

@@ -1,0 +1,8 @@
+import ArgumentParser
+
+struct Image: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "image",
+        abstract: "Build images and predict what they measure.",
+        subcommands: [ImageMeasure.self])
+}

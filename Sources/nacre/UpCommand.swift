@@ -1,0 +1,129 @@
+import ArgumentParser
+import Attestation
+import Bytes
+import Glibc
+import Provisioning
+
+/// `nacre up`: a local cluster in QEMU, verified.
+struct UpCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "up",
+        abstract: "Boot a local cluster in QEMU and verify every node of it.",
+        discussion: """
+            Makes what is missing, starts what does not run, then asks every node for evidence and judges it against \
+            the manifest. Run again, it continues or says that all is well. No root is needed. A local TPM is part of \
+            this host: the verdict shows that the image booted as built, and proves nothing against this host.
+            """)
+
+    @OptionGroup var directory: DirectoryOption
+    @OptionGroup var output: OutputOptions
+
+    @Option(help: "Number of control planes (default: 1).")
+    var controlPlanes: Int?
+    @Option(help: "Number of workers (default: 0).")
+    var workers: Int?
+    @Option(help: "Raw disk image of the node (default: \(BuiltArtifacts.image)).", completion: .file())
+    var image: String?
+    @Option(help: "Manifest of the image (default: beside the image).", completion: .file())
+    var manifest: String?
+    @Option(help: "The manifest's signature (Sigstore bundle); goes with --trust-root.", completion: .file())
+    var bundle: String?
+    @Option(help: "Keys that may sign the manifest; goes with --bundle.", completion: .file())
+    var trustRoot: String?
+    @Option(
+        help: "Folder with OVMF_CODE_4M.fd and OVMF_VARS_4M.fd (default: beside the image).", completion: .directory)
+    var firmware: String?
+    @Option(help: "Memory of each machine, e.g. 2G (default: 2G).")
+    var memory: MemoryArgument?
+    @Option(help: "Processors of each machine (default: 2).")
+    var cpus: Int?
+    @Option(help: "Seconds that a node has from its start to its verdict.")
+    var timeout: Int = 600
+
+    func validate() throws {
+        guard (1...86_400).contains(timeout) else { throw ValidationError("--timeout must be 1 to 86400 seconds") }
+        guard (bundle == nil) == (trustRoot == nil) else {
+            throw ValidationError("--bundle and --trust-root go together")
+        }
+        if let cpus, !(1...256).contains(cpus) { throw ValidationError("--cpus must be 1 to 256") }
+    }
+
+    func run() throws {
+        try NodeJudgement.reporting(output) { try bringUp() }
+    }
+
+    private func bringUp() throws {
+        let made = unsafe mkdir(directory.dir, 0o755) == 0
+        let cluster = try directory.cluster()
+        let present = try cluster.document()
+        var request = UpRequest(
+            controlPlanes: controlPlanes, workers: workers, image: image, manifest: manifest, bundle: bundle,
+            trustRoot: trustRoot, firmware: firmware, memoryMiB: memory?.mebibytes, processors: cpus,
+            limits: .init(time: .seconds(timeout)), madeDirectory: made)
+        let judge: NodeJudge
+        do {
+            if let present {
+                judge = try NodeJudge(present)
+            } else {
+                request.image = try image ?? BuiltArtifacts.existingImage()
+                request.manifest = manifest ?? Self.manifest(beside: request.image ?? "")
+                judge = try NodeJudge(manifest: request.manifest, bundle: bundle, trustRoot: trustRoot)
+            }
+        } catch {
+            if made { _ = unsafe rmdir(directory.dir) }
+            throw error
+        }
+        let printer = ProgressPrinter(quiet: output.quiet)
+        let result = try cluster.up(
+            request, judge: { judge.ask($0, within: $1) }, report: { printer.show($0) })
+        printer.finish()
+        for node in result.nodes {
+            guard case .failed = node.outcome else { continue }
+            output.note("nacre: \(node.node.name): the end of its console:")
+            for line in (try? cluster.consoleTail(node.node.name, lines: 20)) ?? [] { output.note("  | \(line)") }
+        }
+        switch output.output {
+        case .json: Report.out(result.json.compact + "\n")
+        case .text:
+            for node in result.nodes { judge.report(node.node.name, output) }
+            for line in Self.text(result) { Report.out(line + "\n") }
+        }
+        if result.isRejected { throw Exit.rejected }
+        if !result.isVerified { throw Exit.failed }
+    }
+
+    private static func manifest(beside image: String) -> String {
+        let folder = image.lastIndex(of: "/").map { image[...$0] } ?? ""
+        return folder + BuiltArtifacts.manifestName
+    }
+
+    /// The result for people, one node after the other, then what it means.
+    static func text(_ result: UpResult) -> [String] {
+        var lines: [String] = []
+        for node in result.nodes {
+            switch node.outcome {
+            case .judged(let judged) where judged.verdict.isAccepted:
+                lines.append(
+                    "\(node.node.name)  verified  \(node.node.endpoint)  protection: \(judged.protection?.rawValue ?? "-")"
+                )
+            case .judged(let judged):
+                lines.append("\(node.node.name)  REJECTED  \(node.node.endpoint)")
+                if let finding = judged.verdict.finding { lines.append("  \(finding)") }
+            case .failed(let finding):
+                lines.append("\(node.node.name)  FAILED  \(finding)")
+            }
+        }
+        let protections = result.nodes.compactMap { node -> Protection? in
+            if case .judged(let judged) = node.outcome { judged.protection } else { nil }
+        }
+        if protections.contains(.noneLocalTPM) {
+            lines.append(
+                "The TPM of a local machine is a program on this host: these registers show that the image booted as "
+                    + "built, and prove nothing against this host or anyone who controls it.")
+        }
+        if protections.contains(.simulated) {
+            lines.append("A simulated root signed this evidence: it proves nothing about any hardware.")
+        }
+        return lines
+    }
+}

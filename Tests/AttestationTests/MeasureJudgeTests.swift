@@ -1,0 +1,62 @@
+import Bytes
+import Glibc
+import TestKit
+import Testing
+
+@testable import Attestation
+
+/// Every case of the kinds that compute: the values under `claims` are those of the index.
+@Suite struct MeasureJudgeTests {
+    static let cases = Vectors.cases("snp-measure", "mrtd", "pcr11", "pcr-predict")
+
+    @Test(arguments: cases) func computesWhatTheIndexExpects(_ vector: Vectors.Case) throws {
+        let verdict = Judge.judge(try Self.evidence(vector))
+        #expect((verdict.isAccepted ? "accept" : "reject") == vector.verdict, "\(verdict)")
+        if !verdict.isAccepted { #expect(vector.families.contains(String(verdict.finding?.family ?? "")), "\(verdict)") }
+        for (name, value) in vector.expect.object ?? [:] where !["verdict", "reason", "also"].contains(name) {
+            #expect(verdict.claims[name] == value)
+        }
+    }
+
+    @Test(arguments: cases.filter { $0.verdict == "accept" }) func damagedInputsNeverCrash(_ vector: Vectors.Case) throws {
+        let whole = try Self.evidence(vector)
+        var generator = SeededGenerator(seed: UInt64(truncatingIfNeeded: vector.id.utf8.reduce(7) { $0 &* 31 &+ Int($1) }))
+        for _ in 0..<20 {
+            var inputs = whole.inputs
+            let names = inputs.keys.sorted()
+            let name = names[Int.random(in: 0..<names.count, using: &generator)]
+            inputs[name] = mutate(inputs[name] ?? [], with: &generator)
+            _ = Judge.judge(EvidenceCase(kind: whole.kind, inputs: inputs, policy: whole.policy, time: whole.time))
+        }
+    }
+
+    /// A case with its inputs read; a folder becomes `dir/<path>`.
+    static func evidence(_ vector: Vectors.Case) throws -> EvidenceCase {
+        var inputs: [String: [UInt8]] = [:]
+        for (name, path) in vector.inputs {
+            let path = path.string ?? ""
+            if name == "dir" {
+                for file in files(below: "\(Vectors.root ?? "")/\(path)") {
+                    inputs["dir/\(file)"] = try Vectors.read("\(path)/\(file)")
+                }
+            } else {
+                inputs[name] = try Vectors.read(path)
+            }
+        }
+        return EvidenceCase(kind: vector.kind, inputs: inputs, policy: vector.policy, time: vector.time)
+    }
+
+    private static func files(below folder: String) -> [String] {
+        guard let handle = unsafe opendir(folder) else { return [] }
+        defer { _ = unsafe closedir(handle) }
+        var files: [String] = []
+        while let entry = unsafe readdir(handle) {
+            let isFolder = unsafe entry.pointee.d_type == UInt8(DT_DIR)
+            let name = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { unsafe $0.prefix { $0 != 0 }.map { $0 } }
+            let text = String(decoding: name, as: UTF8.self)
+            if text.hasPrefix(".") { continue }
+            files += isFolder ? Self.files(below: "\(folder)/\(text)").map { "\(text)/\($0)" } : [text]
+        }
+        return files
+    }
+}
