@@ -37,6 +37,7 @@ let package = Package(
     targets: [
         // System libraries: module maps and thin shims only.
         .systemLibrary(name: "CLinux"),
+        .target(name: "CEarlyInit"),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl"),
         .systemLibrary(name: "CTSS2", pkgConfig: "tss2-esys"),
         .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd"),
@@ -45,10 +46,15 @@ let package = Package(
         room("Bytes", []),
         room("Crypto", ["Bytes", "COpenSSL"]),
         room("HTTP", ["Bytes"]),
+        room("Host", ["Bytes", "CLinux"]),
+        room("ImageBuild", ["Bytes", "Crypto", "Host"]),
         room("GPT", ["Bytes"]),
+        room("Linux", ["CLinux"]),
+        room("MeasuredPhase", ["Bytes", "Linux", "CLinux"]),
+        room("VerityRoot", ["Bytes"]),
         room("UnifiedKernelImage", ["Bytes"]),
         room("TPM", ["Bytes", "Crypto"]),
-        room("TPMDevice", ["Bytes", "TPM", "CTSS2"]),
+        room("TPMDevice", ["Bytes", "Crypto", "TPM", "CTSS2"]),
         room("SEVSNP", ["Bytes", "Crypto"]),
         room("TDX", ["Bytes", "Crypto"]),
         room("Measurement", ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TPM"]),
@@ -58,14 +64,15 @@ let package = Package(
             [
                 "Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "CLinux",
             ]),
-        room("Provisioning", ["Bytes", "Crypto", "TPM", "Measurement", "Manifest", "Attestation", "CLinux"]),
+        room("Provisioning", ["Bytes", "Host", "Crypto", "TPM", "Measurement", "Manifest", "Attestation", "CLinux"]),
 
         // Executables.
         .executableTarget(
             name: "nacre",
             dependencies: [
                 "Bytes", "Crypto", "HTTP", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest",
-                "Attestation", "Provisioning", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Attestation", "Host", "ImageBuild", "Provisioning",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .executableTarget(
@@ -73,7 +80,8 @@ let package = Package(
             dependencies: ["Bytes", "Crypto", "HTTP", "TPM", "TPMDevice", "Attestation", "CSystemd", "CLinux"],
             swiftSettings: strict),
         .executableTarget(
-            name: "verity-init", dependencies: ["Bytes", "GPT", "CLinux"], swiftSettings: strict),
+            name: "verity-init", dependencies: ["CEarlyInit", "Bytes", "VerityRoot", "MeasuredPhase", "Linux", "CLinux"],
+            swiftSettings: strict),
 
         // Ratios against raw OpenSSL and other programs; the only target beside Crypto that sees COpenSSL, as baseline.
         .executableTarget(
@@ -85,7 +93,9 @@ let package = Package(
             swiftSettings: strict),
 
         // Tests: one folder per room. TestKit finds the vectors and runs the independent tools.
-        .target(name: "TestKit", dependencies: ["Bytes", "Crypto", "SEVSNP"], path: "Tests/TestKit", swiftSettings: strict),
+        .target(
+            name: "TestKit", dependencies: ["Bytes", "Crypto", "SEVSNP", "CLinux"], path: "Tests/TestKit",
+            swiftSettings: strict),
         .target(
             name: "SyntheticNode", dependencies: ["Bytes", "Crypto", "TPM", "Manifest", "Attestation"],
             path: "Tests/SyntheticNode", swiftSettings: strict),
@@ -93,8 +103,13 @@ let package = Package(
         tests("Crypto"),
         tests("HTTP"),
         tests("GPT"),
+        tests("MeasuredPhase", ["Crypto", "Linux"]),
+        tests("VerityRoot"),
         tests("UnifiedKernelImage"),
         tests("TPM", ["Crypto"]),
+        tests("TPMDevice", ["Crypto", "TPM", "CTSS2SoftwareTPM"]),
+        // Only tests talk to a software TPM: nothing that a node runs links this.
+        .systemLibrary(name: "CTSS2SoftwareTPM", path: "Tests/CTSS2SoftwareTPM", pkgConfig: "tss2-tcti-swtpm"),
         tests("SEVSNP", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
         tests("TDX", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
         tests("Measurement", ["Crypto", "UnifiedKernelImage", "GPT", "TPM"]),

@@ -40,6 +40,18 @@ static inline int nacre_ioctl(int fd, unsigned long request, void *argument) { r
 static inline int nacre_finit_module(int fd, const char *parameters, int flags) {
     return (int)syscall(SYS_finit_module, fd, parameters, flags);
 }
+static inline dev_t nacre_makedev(unsigned int major, unsigned int minor) { return makedev(major, minor); }
+// glibc declares addresses as transparent unions under _GNU_SOURCE, which do not import.
+static inline int nacre_accept4(int fd, int flags) { return accept4(fd, 0, 0, flags); }
+static inline int nacre_bind(int fd, const void *name, socklen_t size) { return bind(fd, (const struct sockaddr *)name, size); }
+static inline int nacre_connect(int fd, const void *name, socklen_t size) { return connect(fd, (const struct sockaddr *)name, size); }
+static inline int nacre_socket_port(int fd) {
+    struct sockaddr_in6 name = {0};
+    socklen_t size = sizeof name;
+    if (getsockname(fd, (struct sockaddr *)&name, &size) != 0) return -1;
+    // sin_port and sin6_port stand at the same place.
+    return name.sin6_family == AF_INET || name.sin6_family == AF_INET6 ? ntohs(name.sin6_port) : -1;
+}
 static const unsigned long nacre_dm_dev_create = DM_DEV_CREATE;
 static const unsigned long nacre_dm_table_load = DM_TABLE_LOAD;
 static const unsigned long nacre_dm_dev_suspend = DM_DEV_SUSPEND;

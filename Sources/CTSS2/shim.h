@@ -4,4 +4,8 @@
 #include <tss2/tss2_common.h>
 #include <tss2/tss2_esys.h>
 #include <tss2/tss2_mu.h>
+#include <tss2/tss2_rc.h>
 #include <tss2/tss2_tcti_device.h>
+
+// A macro over a function pointer in the context.
+static inline void nacre_tcti_finalize(TSS2_TCTI_CONTEXT *context) { Tss2_Tcti_Finalize(context); }

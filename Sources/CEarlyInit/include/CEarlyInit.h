@@ -1,0 +1,2 @@
+// Nothing to call: what this target does happens before `main`.
+#pragma once
