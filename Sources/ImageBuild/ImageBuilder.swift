@@ -47,6 +47,7 @@ public struct ImageBuilder: Sendable {
         public static let rootHash = "nacre.roothash"
         public static let contents = "contents.json"
         public static let packages = "packages.json"
+        public static let compressedSize = "nacre.raw.zst.size"
         public static let firmwareCode = "firmware/OVMF_CODE_4M.fd"
         public static let firmwareVariables = "firmware/OVMF_VARS_4M.fd"
     }
