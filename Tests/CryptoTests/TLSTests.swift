@@ -25,8 +25,8 @@ import Testing
             await onThread {
                 Result {
                     let listener = try StreamSocket(adopting: descriptor)
-                    let socket = try listener.accept(deadline: .seconds(20))
-                    let connection = try server.accept(socket, deadline: .seconds(20))
+                    let socket = try listener.accept(deadline: .seconds(60))
+                    let connection = try server.accept(socket, deadline: .seconds(60))
                     defer { connection.close() }
                     return try body(connection)
                 }
@@ -45,7 +45,7 @@ import Testing
         let (keys, certificateSeen, answer) = try await onThread {
             Result {
                 let connection = try TLSClient.connect(
-                    "127.0.0.1", port: port, deadline: .seconds(20), authentication: .unauthenticated)
+                    "127.0.0.1", port: port, deadline: .seconds(60), authentication: .unauthenticated)
                 try connection.write([1, 2, 3, 4])
                 let answer = try connection.read(max: 100)
                 #expect(connection.version == "TLSv1.3")
@@ -80,7 +80,7 @@ import Testing
         let echoed = try await onThread {
             Result {
                 let connection = try TLSClient.connect(
-                    "localhost", port: port, deadline: .seconds(20), authentication: .unauthenticated)
+                    "localhost", port: port, deadline: .seconds(60), authentication: .unauthenticated)
                 try connection.write(sent)
                 var back: [UInt8] = []
                 while back.count < sent.count { back += try connection.read(max: 1 << 16) }
@@ -110,7 +110,7 @@ import Testing
         try await onThread {
             Result {
                 let connection = try TLSClient.connect(
-                    "127.0.0.1", port: port, deadline: .seconds(20), authentication: .unauthenticated)
+                    "127.0.0.1", port: port, deadline: .seconds(60), authentication: .unauthenticated)
                 _ = connection.version
             }
         }.get()

@@ -1,0 +1,250 @@
+import Attestation
+import Bytes
+import Crypto
+import Glibc
+import HTTP
+import SyntheticNode
+import TestKit
+import Testing
+
+/// `nacre evidence` and `nacre verify`, by exit codes and by what they print.
+@Suite struct EvidenceCommandTests {
+    static let time = ["--at", "2027-01-15T00:00:00Z"]
+
+    static func judge(_ release: Release, _ more: String...) throws -> Tool.Output {
+        try Tool.run(
+            [
+                Nacre.path, "evidence", "verify", "--evidence", release.file("evidence.json"), "--manifest",
+                release.file("manifest.json"), "-o", "json",
+            ] + time + more)
+    }
+
+    @Test func `a TPM by itself is refused unless development is allowed, and then marked`() throws {
+        let release = try Release()
+        let production = try Self.judge(release)
+        #expect(production.status == 3)
+        #expect(try Nacre.json(production)["reason"]?.string == "policy-platform")
+        let development = try Self.judge(release, "--allow-development")
+        #expect(development.status == 0, "\(development.errors)\(development.text)")
+        let verdict = try Nacre.json(development)
+        #expect(verdict["schema"]?.string == "nacre.verdict.v1")
+        #expect(verdict["marks"] == ["development"])
+    }
+
+    @Test func `a policy file decides, and an empty one rejects`() throws {
+        let release = try Release()
+        let shown = try Nacre.run("policy", "show", "--allow-development", "-o", "json")
+        let policy = try release.folder.file("policy.json", shown.output)
+        #expect(try Self.judge(release, "--policy", policy).status == 0)
+        let empty = try release.folder.file("empty.json", #"{"schema":"nacre.policy.v1"}"#)
+        #expect(try Self.judge(release, "--policy", empty).status == 3)
+        let unknown = try release.folder.file("unknown.json", #"{"schema":"nacre.policy.v1","allow":true}"#)
+        #expect(try Self.judge(release, "--policy", unknown).status == 2)
+        let outline = try Nacre.run("policy", "show", "--manifest", release.file("manifest.json"))
+        #expect(outline.text.contains("tpm/sha384/11"))
+        #expect(outline.text.contains("the manifest says nothing about these"))
+    }
+
+    @Test func `a changed command line is named in the verdict`() throws {
+        let release = try Release { $0.events[15].data += Array(" init=/bin/sh".utf8) }
+        let result = try Self.judge(release, "--allow-development")
+        #expect(result.status == 3)
+        let verdict = try Nacre.json(result)
+        #expect(verdict["reason"]?.string == "register-mismatch")
+        #expect(verdict["claim"]?.string == "tpm/sha256/11")
+        #expect(verdict["next"]?.string?.contains("contents of section .cmdline") == true)
+        let text = try Nacre.run(
+            "verify", "--evidence", release.file("evidence.json"), "--manifest", release.file("manifest.json"),
+            "--allow-development", Self.time[0], Self.time[1])
+        #expect(text.status == 3)
+        #expect(text.text.contains("✗ tpm/sha256/11"))
+        #expect(!text.text.contains("\u{1B}"), "no colours into a file")
+    }
+
+    @Test func `the nonce that the verifier chose must be the one answered`() throws {
+        let release = try Release()
+        let right = Hex.encode(release.node.nonce)
+        #expect(try Self.judge(release, "--allow-development", "--nonce", right).status == 0)
+        let wrong = try Self.judge(release, "--allow-development", "--nonce", String(repeating: "ab", count: 32))
+        #expect(wrong.status == 3)
+        #expect(try Nacre.json(wrong)["reason"]?.string == "nonce")
+    }
+
+    @Test func `a bundle verifies with nothing but a trust root`() throws {
+        let release = try Release()
+        let out = release.file("bundle.json")
+        let bundle = try Nacre.run(
+            "evidence", "bundle", "--evidence", release.file("evidence.json"), "--manifest",
+            release.file("manifest.json"), "--out", out)
+        #expect(bundle.status == 0, "\(bundle.errors)")
+        let alone = try TemporaryFolder()
+        let copy = try alone.file("bundle.json", readFile(out))
+        let root = try alone.file("root.pub", readFile(release.file("key.pub")))
+        func verify(_ arguments: String...) throws -> Tool.Output {
+            try Tool.run([Nacre.path, "evidence", "verify", "--evidence", copy] + arguments + Self.time)
+        }
+        #expect(try verify("--allow-development", "--trust-root", root).status == 0)
+        #expect(try verify("--allow-development").status == 2, "a bundle cannot vouch for its own manifest")
+        let stranger = try Release()
+        let other = try alone.file("other.pub", readFile(stranger.file("key.pub")))
+        let forged = try verify("--allow-development", "--trust-root", other)
+        #expect(forged.status == 3)
+        #expect(forged.text.contains("signature-manifest"))
+    }
+
+    // MARK: Raw inputs
+
+    @Test func `raw inputs are options of their kind`() throws {
+        let release = try Release()
+        let tpm = try #require(try release.node.evidence().tpm)
+        let folder = release.folder
+        var pcrs: [String: JSON] = [:]
+        for (bank, values) in tpm.registers {
+            pcrs[bank.rawValue] = .object(
+                Dictionary(uniqueKeysWithValues: values.map { (String($0.key), JSON.hex($0.value)) }))
+        }
+        let arguments = [
+            Nacre.path, "evidence", "verify", "-o", "json", "--attest", try folder.file("attest", tpm.attest),
+            "--signature", try folder.file("signature", tpm.signature), "--ak",
+            try folder.file("ak", tpm.attestationKey), "--pcrs",
+            try folder.file("pcrs.json", JSON.object(pcrs).compact),
+        ]
+        let nonce = ["--nonce", Hex.encode(release.node.nonce)]
+        for kind in ["tpmquote", "tpm"] {
+            let accepted = try Tool.run(arguments + ["--kind", kind] + nonce)
+            #expect(accepted.status == 0, "\(accepted.errors)\(accepted.text)")
+        }
+        let wrong = try Tool.run(arguments + ["--kind", "tpmquote", "--nonce", "00ff"])
+        #expect(wrong.status == 3)
+        #expect(try Nacre.json(wrong)["reason"]?.string == "nonce")
+        #expect(try Tool.run(arguments + nonce).status == 2, "no kind")
+        let unknown = try Tool.run(arguments + ["--kind", "sgx"])
+        #expect(unknown.status == 3)
+        #expect(try Nacre.json(unknown)["reason"]?.string == "unsupported")
+        #expect(try Nacre.run("evidence", "verify", "--kind", "snp").status == 2, "an input is missing")
+        #expect(try Nacre.run("evidence", "verify", "--kind", "snp", "--report", "/absent").status == 2)
+        #expect(try Nacre.run("evidence", "verify", "--kind", "snp", "--report", release.path).status == 2)
+        let empty = try folder.file("empty", [])
+        let short = try Nacre.run(
+            "evidence", "verify", "--kind", "snp", "--report", empty, "--vek", empty, "-o", "json")
+        #expect(short.status == 3)
+        #expect(try Nacre.json(short)["reason"]?.string?.hasPrefix("parse") == true)
+    }
+
+    @Test func `no case ends a batch: links out, FIFOs, missing files, wrong types`() throws {
+        let folder = try TemporaryFolder()
+        #expect(unsafe mkfifo(folder.path + "/fifo", 0o600) == 0)
+        #expect(unsafe symlink("/etc/passwd", folder.path + "/link") == 0)
+        _ = try folder.file("empty", [])
+        func input(_ path: JSON) -> JSON { ["report": path, "vek": "empty", "chain": "empty", "roots": "empty"] }
+        let time: JSON = "2026-01-01T00:00:00Z"
+        let cases: [JSON] = [
+            ["id": "missing", "kind": "snp", "inputs": input("absent"), "time": time],
+            ["id": "fifo", "kind": "snp", "inputs": input("fifo"), "time": time],
+            ["id": "device", "kind": "snp", "inputs": input("/dev/zero"), "time": time],
+            ["id": "outside", "kind": "snp", "inputs": input("../../etc/passwd"), "time": time],
+            ["id": "link", "kind": "snp", "inputs": input("link"), "time": time],
+            ["id": "folder", "kind": "snp", "inputs": input("."), "time": time],
+            ["id": "type", "kind": "snp", "inputs": input(7), "time": time],
+            ["id": "empty", "kind": "snp", "inputs": input("empty"), "time": time],
+            ["id": "no-time", "kind": "snp", "inputs": input("empty")],
+            ["id": "no-kind", "inputs": input("empty"), "time": time],
+            ["id": "no-inputs", "kind": "snp", "time": time], "not an object", .null,
+            ["id": "unknown", "kind": "sgx", "inputs": .object([:]), "time": time],
+            ["id": "policy", "kind": "snp", "inputs": input("empty"), "time": time, "policy": ["nonsense": 1]],
+        ]
+        let index = try folder.file("index.json", JSON.object(["format": 1, "cases": .array(cases)]).compact)
+        let result = try Nacre.run("evidence", "verify", "--batch", index, "-o", "json")
+        #expect(result.status == 0, "\(result.errors)")
+        let lines = try result.text.split(separator: "\n").map { try JSON(parsing: String($0)) }
+        #expect(lines.count == cases.count)
+        for (line, json) in zip(lines, cases) {
+            #expect(line["verdict"]?.string == "reject")
+            if let id = json["id"]?.string { #expect(line["id"]?.string == id) }
+            let reason = line["reason"]?.string ?? ""
+            let expected = json["id"]?.string == "unknown" ? ["unsupported"] : ["parse", "policy"]
+            #expect(expected.contains { reason.hasPrefix($0) }, "\(line.compact)")
+        }
+        #expect(try Nacre.run("evidence", "verify", "--batch", folder.path + "/absent").status == 2)
+        let broken = try folder.file("broken.json", "[]")
+        #expect(try Nacre.run("evidence", "verify", "--batch", broken).status == 2)
+    }
+
+    @Test func `every recorded case of a kind known here is judged right`() throws {
+        guard let root = Vectors.root else {
+            print("skipped: shared/vectors is not here, the batch was not judged")
+            return
+        }
+        let result = try Nacre.run("evidence", "verify", "--batch", "\(root)/index.json", "-o", "json")
+        #expect(result.status == 0)
+        var verdicts: [String: JSON] = [:]
+        for line in result.text.split(separator: "\n") {
+            let json = try JSON(parsing: String(line))
+            verdicts[json["id"]?.string ?? ""] = json
+        }
+        for vector in Vectors.cases("snp", "certtable", "tdx", "tpmquote", "akcert", "azure", "evlog", "ccel") {
+            let verdict = try #require(verdicts[vector.id])
+            let reason = verdict["reason"]?.string ?? ""
+            #expect(verdict["verdict"]?.string == vector.verdict, "\(vector.id): \(reason)")
+            #expect(vector.families.contains(String(reason.prefix { $0 != "-" })), "\(vector.id): \(reason)")
+        }
+    }
+
+    @Test func `explain reads any input and refuses what it does not know`() throws {
+        let release = try Release()
+        let evidence = try Nacre.run("evidence", "explain", release.file("evidence.json"))
+        #expect(evidence.status == 0, "\(evidence.errors)")
+        #expect(evidence.text.contains("✓ tpm.quote"))
+        #expect(evidence.text.contains("✓ tpm.sha384/11"))
+        let json = try Nacre.json(Nacre.run("evidence", "explain", release.file("manifest.json"), "-o", "json"))
+        #expect(json["kind"]?.string == "manifest")
+        #expect(try Nacre.run("evidence", "explain", release.file("key")).status == 2)
+        let junk = try release.folder.file("junk", [UInt8](repeating: 0xAA, count: 5000))
+        #expect(try Nacre.run("evidence", "explain", junk).status == 2)
+        #expect(try Nacre.run("evidence", "explain", try release.folder.file("nothing", [])).status == 2)
+    }
+
+    // MARK: A node on the network
+
+    @Test func `a node is asked for a fresh nonce and its answer judged`() async throws {
+        let release = try Release()
+        let node = release.node
+        let (endpoint, done) = try serve(2) { nonce in
+            var answering = node
+            answering.nonce = nonce
+            return HTTPResponse.json(try answering.evidence().json)
+        }
+        let arguments = [Nacre.path, "verify", endpoint, "--manifest", release.file("manifest.json")] + Self.time
+        let text = try await onThread { Result { try Tool.run(arguments) } }.get()
+        #expect(text.status == 0, "\(text.errors)\(text.text)")
+        #expect(text.text.contains("proves nothing against that host"))
+        #expect(text.text.contains("✓ tpm registers"))
+        let saved = release.file("saved.json")
+        let collect = [Nacre.path, "evidence", "collect", "--endpoint", endpoint, "--out", saved]
+        #expect(try await onThread { Result { try Tool.run(collect).status } }.get() == 0)
+        #expect(try Evidence(parsing: readFile(saved)).nonce.count == 32)
+        await done.value
+    }
+
+    @Test func `a replayed answer, a refusal and silence are told apart`() async throws {
+        let release = try Release()
+        let old = try release.node.evidence().json
+        let arguments = ["--manifest", release.file("manifest.json"), "--timeout", "60", "-o", "json"] + Self.time
+        func verify(_ endpoint: String) async throws -> Tool.Output {
+            try await onThread { Result { try Tool.run([Nacre.path, "verify", endpoint] + arguments) } }.get()
+        }
+        let (replaying, first) = try serve(1) { _ in HTTPResponse.json(old) }
+        let replayed = try await verify(replaying)
+        #expect(replayed.status == 3)
+        #expect(try Nacre.json(replayed)["reason"]?.string == "nonce")
+        await first.value
+        let (refusing, second) = try serve(1) { _ in HTTPResponse.text("try later", status: 503) }
+        #expect(try await verify(refusing).status == 1)
+        await second.value
+        #expect(try await verify("127.0.0.1:1").status == 1)
+        let (garbled, third) = try serve(1) { _ in HTTPResponse(status: 200, body: Array("{}".utf8)) }
+        #expect(try await verify(garbled).status == 2)
+        await third.value
+        #expect(try await verify("no port:x").status == 2)
+    }
+}
