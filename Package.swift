@@ -115,7 +115,7 @@ let package = Package(
         tests("TDX", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
         tests("Measurement", ["Crypto", "UnifiedKernelImage", "GPT", "TPM"]),
         tests("Manifest", ["Crypto", "Measurement", "SyntheticNode"]),
-        tests("Attestation", ["Crypto", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "SyntheticNode"]),
+        tests("Attestation", ["Crypto", "Linux", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "SyntheticNode"]),
         tests(
             "NodeService",
             ["Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CTSS2SoftwareTPM"]),

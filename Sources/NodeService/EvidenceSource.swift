@@ -52,8 +52,8 @@ public final class EvidenceSource: Sendable {
     public func publish(_ stages: [Evidence.Stage]) { self.stages.withLock { $0 = stages } }
 
     /// Extends `phase` into register 11 of every active bank and records it in systemd's log.
-    /// - Returns: the banks extended; empty without a TPM.
-    public func measure(phase: String) throws -> [HashAlgorithm] {
+    /// - Returns: names of the banks extended; empty without a TPM.
+    public func measure(phase: String) throws -> [String] {
         try tpm.withLock { tpm in
             guard tpm != nil else { return [] }
             let boot = try File.text(paths.bootID).filter { $0 != "-" }
@@ -63,7 +63,7 @@ public final class EvidenceSource: Sendable {
                 PhaseRecord(
                     phase: phase, digests: digests.map { ($0.bank.rawValue, $0.digest) }, bootID: boot,
                     timestamp: BootClock.microseconds))
-            return digests.map(\.bank)
+            return digests.map(\.bank.rawValue)
         }
     }
 

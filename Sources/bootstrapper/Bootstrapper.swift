@@ -83,7 +83,7 @@ struct Bootstrapper {
 
     func measurePhase() throws {
         guard let source else { throw Failure(description: "nothing is open") }
-        let banks = try source.measure(phase: Self.phase).map(\.rawValue).joined(separator: " ")
+        let banks = try source.measure(phase: Self.phase).joined(separator: " ")
         Journal.write(
             .notice, "measured \(Self.phase)",
             ["NACRE_MEASURED": Self.phase, "NACRE_REGISTER": "11", "NACRE_BANKS": banks])

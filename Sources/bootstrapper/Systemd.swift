@@ -28,7 +28,7 @@ enum Journal {
         let bytes = lines.map { Array($0.utf8) }
         let all = bytes.flatMap { $0 }
         unsafe all.withUnsafeBytes { buffer in
-            var entries: [iovec] = []
+            var entries: [iovec] = unsafe []
             var offset = 0
             for line in bytes {
                 let start = unsafe buffer.baseAddress.map { unsafe UnsafeMutableRawPointer(mutating: $0 + offset) }
