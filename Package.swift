@@ -46,6 +46,8 @@ let package = Package(
         room("Bytes", []),
         room("Crypto", ["Bytes", "COpenSSL"]),
         room("HTTP", ["Bytes"]),
+        room("Host", ["Bytes", "CLinux"]),
+        room("ImageBuild", ["Bytes", "Crypto", "Host"]),
         room("GPT", ["Bytes"]),
         room("Linux", ["CLinux"]),
         room("MeasuredPhase", ["Bytes", "Linux", "CLinux"]),
@@ -66,14 +68,15 @@ let package = Package(
         room(
             "NodeService",
             ["Bytes", "Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CLinux"]),
-        room("Provisioning", ["Bytes", "Crypto", "TPM", "Measurement", "Manifest", "Attestation", "CLinux"]),
+        room("Provisioning", ["Bytes", "Host", "Crypto", "TPM", "Measurement", "Manifest", "Attestation", "CLinux"]),
 
         // Executables.
         .executableTarget(
             name: "nacre",
             dependencies: [
                 "Bytes", "Crypto", "HTTP", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest",
-                "Attestation", "Provisioning", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Attestation", "Host", "ImageBuild", "Provisioning",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .executableTarget(

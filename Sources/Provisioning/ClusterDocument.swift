@@ -1,4 +1,5 @@
 import Bytes
+import Host
 import Crypto
 
 /// `cluster.json`, schema `nacre.cluster.v1`: what this directory's cluster is made of.

@@ -1,4 +1,5 @@
 import Bytes
+import Host
 import CLinux
 
 /// What the machine this runs on offers: programs by name, and the few variables that they need.

@@ -1,5 +1,6 @@
 import Attestation
 import Bytes
+import Host
 import Glibc
 
 /// A started machine with all that is needed to follow it.

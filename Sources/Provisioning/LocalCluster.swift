@@ -1,4 +1,5 @@
 import Bytes
+import Host
 import CLinux
 import Crypto
 import Glibc

@@ -1,4 +1,5 @@
 import Bytes
+import Host
 
 /// `vm/<node>/processes.json`: what runs for a machine since its last start. Absent for a stopped one.
 struct MachineRecord: Equatable, Sendable {

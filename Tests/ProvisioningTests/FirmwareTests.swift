@@ -1,4 +1,5 @@
 import Bytes
+import Host
 import Glibc
 import TestKit
 import Testing

@@ -1,5 +1,6 @@
 import Attestation
 import Bytes
+import Host
 import Glibc
 import TestKit
 import Testing

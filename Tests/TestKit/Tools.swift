@@ -1,4 +1,5 @@
 import Bytes
+import CLinux
 import Glibc
 
 /// Runs the independent tools that golden tests compare against.
@@ -35,7 +36,7 @@ public enum Tool {
         unsafe arguments.append(nil)
         defer { unsafe arguments.forEach { unsafe free($0) } }
         var child: pid_t = 0
-        let code = unsafe posix_spawnp(&child, command.first ?? "", &actions, nil, arguments, environ)
+        let code = unsafe posix_spawnp(&child, command.first ?? "", &actions, nil, arguments, Glibc.environ)
         guard code == 0 else { throw FileMissing(path: command.first ?? "") }
         var status: Int32 = 0
         while unsafe waitpid(child, &status, 0) < 0, errno == EINTR {}

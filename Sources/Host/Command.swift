@@ -3,26 +3,36 @@ import CLinux
 import Glibc
 
 /// What to run, and with which files, directory and environment. Nothing is inherited that is not named here.
-struct Command: Sendable, Equatable {
+package struct Command: Sendable, Equatable {
     /// Absolute path of the program.
-    var program: String
-    var arguments: [String]
+    package var program: String
+    package var arguments: [String]
     /// `NAME=value`; the whole environment.
-    var environment: [String: String]
+    package var environment: [String: String]
     /// The directory it starts in; programs that run long get short, relative socket paths this way (108 bytes at most,
     /// unix(7)).
-    var directory: String
+    package var directory: String
     /// Standard output and error are appended here, relative to `directory` or absolute; standard input is empty.
-    var log: String
+    package var log: String
+
+    package init(
+        program: String, arguments: [String], environment: [String: String], directory: String, log: String
+    ) {
+        self.program = program
+        self.arguments = arguments
+        self.environment = environment
+        self.directory = directory
+        self.log = log
+    }
 }
 
 /// A program that was started, still a child of this process.
-struct Spawned: Sendable {
-    let identity: ProcessIdentity
-    let name: String
+package struct Spawned: Sendable {
+    package let identity: ProcessIdentity
+    package let name: String
 
     /// The exit status once it has ended, else `nil`. Never waits.
-    func status() -> ExitStatus? {
+    package func status() -> ExitStatus? {
         var raw: Int32 = 0
         let result = unsafe waitpid(identity.pid, &raw, WNOHANG)
         if result == 0 { return nil }
@@ -31,7 +41,7 @@ struct Spawned: Sendable {
     }
 
     /// Waits until it has ended.
-    func wait(for limit: Duration) -> ExitStatus? {
+    package func wait(for limit: Duration) -> ExitStatus? {
         let deadline = ContinuousClock.now + limit
         while ContinuousClock.now < deadline {
             if let status = status() { return status }
@@ -41,15 +51,15 @@ struct Spawned: Sendable {
     }
 }
 
-enum ExitStatus: Equatable, Sendable, CustomStringConvertible {
+package enum ExitStatus: Equatable, Sendable, CustomStringConvertible {
     case exited(Int32)
     case signalled(Int32)
     case unknown
 
     /// wait(2): low seven bits the signal, the next byte the exit code.
-    init(raw: Int32) { self = raw & 0x7F == 0 ? .exited((raw >> 8) & 0xFF) : .signalled(raw & 0x7F) }
+    package init(raw: Int32) { self = raw & 0x7F == 0 ? .exited((raw >> 8) & 0xFF) : .signalled(raw & 0x7F) }
 
-    var description: String {
+    package var description: String {
         switch self {
         case .exited(let code): "exit code \(code)"
         case .signalled(let number): "signal \(number)"
@@ -63,7 +73,7 @@ extension Command {
     ///
     /// - Parameter files: open descriptors it gets as 3, 4, … in this order; every other one is closed.
     /// - Throws: `local-spawn`.
-    func start(passing files: [Int32] = []) throws(Finding) -> Spawned {
+    package func start(passing files: [Int32] = []) throws(Finding) -> Spawned {
         var actions = unsafe posix_spawn_file_actions_t()
         var attributes = posix_spawnattr_t()
         unsafe posix_spawn_file_actions_init(&actions)
@@ -117,7 +127,7 @@ extension Command {
     /// Runs the program to its end and returns what it printed; it is killed at the limit.
     ///
     /// - Throws: `local-command` with the last lines where it fails.
-    func run(limit: Duration) throws(Finding) {
+    package func run(limit: Duration) throws(Finding) {
         let child = try start()
         let path = log.hasPrefix("/") ? log : "\(directory)/\(log)"
         guard let status = child.wait(for: limit) else {
@@ -150,8 +160,8 @@ extension Command {
 }
 
 /// The last lines of a log, made safe to print.
-enum ConsoleTail {
-    static func lines(_ path: String, count: Int) -> [String] {
+package enum ConsoleTail {
+    package static func lines(_ path: String, count: Int) -> [String] {
         let size = HostFiles.size(path)
         let window = 64 << 10
         guard let bytes = try? HostFiles.read(path, from: max(0, size - window), limit: window) else { return [] }

@@ -3,27 +3,27 @@ import CLinux
 import Glibc
 
 /// The few file operations of a cluster's directory, each whole or not at all.
-enum HostFiles {
+package enum HostFiles {
     /// The words of `errno` for a finding.
-    static func problem(_ doing: String, _ path: String, next: String = "") -> Finding {
+    package static func problem(_ doing: String, _ path: String, next: String = "") -> Finding {
         let code = errno
         let words = unsafe String(cString: strerror(code))
         return Finding("local-file", claim: "\(doing) \(path)", actual: words, next: next)
     }
 
-    static func exists(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
+    package static func exists(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
 
-    static func isReadable(_ path: String) -> Bool { unsafe access(path, R_OK) == 0 }
+    package static func isReadable(_ path: String) -> Bool { unsafe access(path, R_OK) == 0 }
 
     /// Absolute path without links, or `nil` where nothing is there.
-    static func resolved(_ path: String) -> String? {
+    package static func resolved(_ path: String) -> String? {
         guard let found = unsafe realpath(path, nil) else { return nil }
         defer { unsafe free(found) }
         return unsafe String(cString: found)
     }
 
     /// All bytes of `path`, at most `limit`.
-    static func read(_ path: String, limit: Int) throws(Finding) -> [UInt8] {
+    package static func read(_ path: String, limit: Int) throws(Finding) -> [UInt8] {
         let file = unsafe open(path, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { throw problem("reading", path) }
         defer { close(file) }
@@ -35,7 +35,7 @@ enum HostFiles {
     }
 
     /// Bytes of `path` from `offset` on, at most `limit`; empty where the file is shorter or missing.
-    static func read(_ path: String, from offset: Int, limit: Int) throws(Finding) -> [UInt8] {
+    package static func read(_ path: String, from offset: Int, limit: Int) throws(Finding) -> [UInt8] {
         let file = unsafe open(path, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { return [] }
         defer { close(file) }
@@ -57,13 +57,13 @@ enum HostFiles {
     }
 
     /// Size in bytes, 0 where nothing is there.
-    static func size(_ path: String) -> Int {
+    package static func size(_ path: String) -> Int {
         var status = stat()
         return unsafe stat(path, &status) == 0 ? Int(status.st_size) : 0
     }
 
     /// Replaces `path` in one step: written beside, flushed, renamed; the directory is flushed too.
-    static func write(_ path: String, _ bytes: [UInt8], mode: mode_t = 0o644) throws(Finding) {
+    package static func write(_ path: String, _ bytes: [UInt8], mode: mode_t = 0o644) throws(Finding) {
         let beside = path + ".partial"
         try create(beside, bytes, mode: mode)
         guard unsafe rename(beside, path) == 0 else { throw problem("renaming to", path) }
@@ -71,7 +71,7 @@ enum HostFiles {
     }
 
     /// A new file with these bytes on disk. An older one of that name is replaced, and may be seen half-written.
-    static func create(_ path: String, _ bytes: [UInt8], mode: mode_t = 0o644) throws(Finding) {
+    package static func create(_ path: String, _ bytes: [UInt8], mode: mode_t = 0o644) throws(Finding) {
         let file = unsafe open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode)
         guard file >= 0 else { throw problem("writing", path) }
         defer { close(file) }
@@ -88,7 +88,7 @@ enum HostFiles {
     }
 
     /// Brings a file's bytes, or a directory's entries, to the disk.
-    static func flush(_ path: String) throws(Finding) {
+    package static func flush(_ path: String) throws(Finding) {
         let file = unsafe open(path, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { throw problem("opening", path) }
         defer { close(file) }
@@ -97,7 +97,7 @@ enum HostFiles {
 
     /// Makes `path`, not its parents; already there is fine. Says whether this call made it.
     @discardableResult
-    static func makeDirectory(_ path: String, mode: mode_t = 0o755) throws(Finding) -> Bool {
+    package static func makeDirectory(_ path: String, mode: mode_t = 0o755) throws(Finding) -> Bool {
         if unsafe mkdir(path, mode) == 0 { return true }
         var status = stat()
         guard errno == EEXIST, unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
@@ -106,13 +106,13 @@ enum HostFiles {
         return false
     }
 
-    static func move(_ from: String, to path: String) throws(Finding) {
+    package static func move(_ from: String, to path: String) throws(Finding) {
         guard unsafe rename(from, path) == 0 else { throw problem("renaming \(from) to", path) }
         try flush(parent(of: path))
     }
 
     /// Removes a file, link, socket or whole directory; links are never followed, nothing there is fine.
-    static func remove(_ path: String) throws(Finding) {
+    package static func remove(_ path: String) throws(Finding) {
         if unsafe unlink(path) == 0 || errno == ENOENT { return }
         guard errno == EISDIR || errno == EPERM else { throw problem("removing", path) }
         for name in try names(in: path) { try remove("\(path)/\(name)") }
@@ -120,10 +120,10 @@ enum HostFiles {
     }
 
     /// Removes `path` if it is an empty directory; otherwise leaves it.
-    static func removeIfEmpty(_ path: String) { _ = unsafe rmdir(path) }
+    package static func removeIfEmpty(_ path: String) { _ = unsafe rmdir(path) }
 
     /// Names in a directory, sorted, without `.` and `..`; empty where there is none.
-    static func names(in path: String) throws(Finding) -> [String] {
+    package static func names(in path: String) throws(Finding) -> [String] {
         guard let directory = unsafe opendir(path) else {
             if errno == ENOENT { return [] }
             throw problem("listing", path)
@@ -139,19 +139,57 @@ enum HostFiles {
         return names.sorted()
     }
 
-    static func parent(of path: String) -> String {
+    package static func parent(of path: String) -> String {
         guard let slash = path.lastIndex(of: "/") else { return "." }
         return slash == path.startIndex ? "/" : String(path[..<slash])
     }
 
-    static func name(of path: String) -> String {
+    package static func name(of path: String) -> String {
         path.lastIndex(of: "/").map { String(path[path.index(after: $0)...]) } ?? path
     }
 
     /// Where a symbolic link points, unresolved.
-    static func linkTarget(_ path: String) -> String? {
+    package static func linkTarget(_ path: String) -> String? {
         var buffer = [CChar](repeating: 0, count: 4096)
         let count = unsafe readlink(path, &buffer, buffer.count)
         return count > 0 ? String(decoding: buffer[..<count].lazy.map { UInt8(bitPattern: $0) }, as: UTF8.self) : nil
+    }
+}
+
+extension HostFiles {
+    package static func isDirectory(_ path: String) -> Bool {
+        var status = stat()
+        return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+    }
+
+    /// Makes `path` and its parents.
+    package static func makeDirectories(_ path: String) throws(Finding) {
+        if path.isEmpty || isDirectory(path) { return }
+        if path != parent(of: path) { try makeDirectories(parent(of: path)) }
+        try makeDirectory(path)
+    }
+
+    /// A second name for the file, or a copy where the two places are on different file systems.
+    package static func link(_ from: String, to path: String) throws(Finding) {
+        if unsafe Glibc.link(from, path) == 0 { return }
+        guard errno == EXDEV || errno == EPERM || errno == EMLINK else { throw problem("linking", path) }
+        try copy(from, to: path, mode: 0o644)
+    }
+
+    /// Copies a file's bytes; the new one has `mode`.
+    package static func copy(_ from: String, to path: String, mode: mode_t) throws(Finding) {
+        let source = unsafe open(from, O_RDONLY | O_CLOEXEC)
+        guard source >= 0 else { throw problem("reading", from) }
+        defer { close(source) }
+        let target = unsafe open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode)
+        guard target >= 0 else { throw problem("writing", path) }
+        defer { close(target) }
+        while true {
+            let count = copy_file_range(source, nil, target, nil, 1 << 30, 0)
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else { throw problem("copying to", path) }
+            if count == 0 { break }
+        }
+        guard fchmod(target, mode) == 0 else { throw problem("setting the mode of", path) }
     }
 }

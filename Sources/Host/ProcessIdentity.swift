@@ -5,25 +5,25 @@ import Glibc
 /// One process for ever: its number, when it started, and in which boot of this host.
 ///
 /// A number alone is reused; the three together are not (proc_pid_stat(5), field 22, in clock ticks since boot).
-struct ProcessIdentity: Hashable, Sendable {
-    let pid: Int32
-    let startTime: UInt64
-    let bootID: String
+package struct ProcessIdentity: Hashable, Sendable {
+    package let pid: Int32
+    package let startTime: UInt64
+    package let bootID: String
 
-    init(pid: Int32, startTime: UInt64, bootID: String) {
+    package init(pid: Int32, startTime: UInt64, bootID: String) {
         self.pid = pid
         self.startTime = startTime
         self.bootID = bootID
     }
 
     /// The process that has this number now, zombies included.
-    init?(pid: Int32) {
+    package init?(pid: Int32) {
         guard let stat = Self.stat(pid) else { return nil }
         self.init(pid: pid, startTime: stat.startTime, bootID: Self.currentBoot)
     }
 
     /// Runs, and is the same process that was recorded. A zombie is dead: only its parent's bookkeeping is left.
-    var isAlive: Bool {
+    package var isAlive: Bool {
         guard bootID == Self.currentBoot, let stat = Self.stat(pid) else { return false }
         return stat.startTime == startTime && stat.state != "Z" && stat.state != "X"
     }
@@ -31,7 +31,7 @@ struct ProcessIdentity: Hashable, Sendable {
     /// Sends a signal if the process is alive. The number is pinned by a handle before it is compared, so a stranger
     /// that takes it over in between is never hit.
     @discardableResult
-    func signal(_ number: Int32) -> Bool {
+    package func signal(_ number: Int32) -> Bool {
         let handle = nacre_pidfd_open(pid)
         guard handle >= 0 else { return false }
         defer { close(handle) }
@@ -40,13 +40,13 @@ struct ProcessIdentity: Hashable, Sendable {
     }
 
     /// Asks to end, waits, then kills; returns when it is gone or `patience` twice over.
-    func end(patience: Duration) {
+    package func end(patience: Duration) {
         if signal(SIGTERM), waitForEnd(patience) { return }
         if signal(SIGKILL) { _ = waitForEnd(patience) }
     }
 
     /// Waits until it is gone; collects the status where it is a child of this process.
-    func waitForEnd(_ limit: Duration) -> Bool {
+    package func waitForEnd(_ limit: Duration) -> Bool {
         let deadline = ContinuousClock.now + limit
         while true {
             _ = waitpid(pid, nil, WNOHANG)
@@ -57,11 +57,11 @@ struct ProcessIdentity: Hashable, Sendable {
     }
 
     /// Name of the program it runs, cut to 15 characters by the kernel.
-    var programName: String {
+    package var programName: String {
         Sanitised.line((try? HostFiles.read("/proc/\(pid)/comm", limit: 64)) ?? [])
     }
 
-    static let currentBoot: String = {
+    package static let currentBoot: String = {
         let bytes = (try? HostFiles.read("/proc/sys/kernel/random/boot_id", limit: 64)) ?? []
         return Sanitised.line(bytes)
     }()
@@ -73,7 +73,7 @@ struct ProcessIdentity: Hashable, Sendable {
 
     /// `pid (name) state ppid … starttime …`. The name may hold spaces and brackets: fields are counted from the last
     /// bracket.
-    static func parse(stat: String) -> (state: Character, startTime: UInt64)? {
+    package static func parse(stat: String) -> (state: Character, startTime: UInt64)? {
         guard let bracket = stat.lastIndex(of: ")") else { return nil }
         let fields = stat[stat.index(after: bracket)...].split(separator: " ")
         guard fields.count > 19, let state = fields[0].first, let startTime = UInt64(fields[19]) else { return nil }
@@ -82,7 +82,7 @@ struct ProcessIdentity: Hashable, Sendable {
 }
 
 extension ProcessIdentity {
-    init(json: JSON, path: String) throws(ParseError) {
+    package init(json: JSON, path: String) throws(ParseError) {
         var fields = try JSONFields(json, path: path)
         guard let pid = Int32(exactly: try fields.integer("pid")), pid > 0,
             let startTime = try fields.required("startTime").unsigned
@@ -91,7 +91,7 @@ extension ProcessIdentity {
         try fields.end()
     }
 
-    var json: JSON {
+    package var json: JSON {
         ["pid": .integer(Int128(pid)), "startTime": .integer(Int128(startTime)), "bootID": .string(bootID)]
     }
 }
@@ -100,11 +100,11 @@ extension ProcessIdentity {
 ///
 /// Every process of a machine carries `NACRE_MACHINE=<marker>` in its environment and works inside the machine's
 /// directory. A process is ours only if both hold: a copied directory has the marker, but not the place.
-enum MarkedProcesses {
-    static let variable = "NACRE_MACHINE"
+package enum MarkedProcesses {
+    package static let variable = "NACRE_MACHINE"
 
     /// Live processes with this marker whose working directory is `directory` or below (also after its removal).
-    static func find(marker: String, below directory: String) -> [ProcessIdentity] {
+    package static func find(marker: String, below directory: String) -> [ProcessIdentity] {
         let wanted = Array("\(variable)=\(marker)".utf8)
         var found: [ProcessIdentity] = []
         for name in (try? HostFiles.names(in: "/proc")) ?? [] {

@@ -1,0 +1,171 @@
+import ArgumentParser
+import Bytes
+import Crypto
+import Glibc
+import Host
+import ImageBuild
+import Manifest
+import Measurement
+
+/// Where the build finds its parts and keeps what it may use again.
+struct BuildOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("The project's folder mkosi/, with lock.json.", valueName: "dir"))
+    var configuration = "mkosi"
+
+    @Option(help: ArgumentHelp("Packages and tools trees kept between builds.", valueName: "dir"))
+    var cache: String = {
+        let home = unsafe getenv("HOME").map { unsafe String(cString: $0) } ?? "/root"
+        return "\(home)/.cache/nacre"
+    }()
+
+    func absolute(_ path: String) -> String {
+        if path.hasPrefix("/") { return path }
+        guard let here = unsafe getcwd(nil, 0) else { return path }
+        defer { unsafe free(here) }
+        return "\(unsafe String(cString: here))/\(path)"
+    }
+}
+
+struct ImageBuildCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "build",
+        abstract: "Build the node image, predict its registers, write and sign its manifest.",
+        discussion: """
+            Every input comes from lock.json: from the cache, else this machine's Debian mirror, else Debian's snapshot \
+            archive. A file that differs from the lock ends the build. The result replaces --out as a whole.
+            """)
+
+    @OptionGroup var places: BuildOptions
+
+    @Option(help: ArgumentHelp("Directory with release builds of bootstrapper and verity-init.", valueName: "dir"))
+    var binaries = "build/bin"
+
+    @Option(help: ArgumentHelp("Where the finished image directory goes.", valueName: "dir"))
+    var out = "build/image"
+
+    @Option(help: "Profile; 'debug' has a login on the serial console, and other measurements.")
+    var profile = Manifest.Profile.production
+
+    @Option(help: ArgumentHelp("Private key that signs the manifest, PEM.", valueName: "file"))
+    var key = "signing/development.key"
+
+    @Option(help: ArgumentHelp("Grows with every release.", valueName: "number"))
+    var releaseCounter = 1
+
+    @Option(help: ArgumentHelp("Time after which the release is refused.", valueName: "time"))
+    var notAfter: Instant = Instant(seconds: 1_924_992_000)
+
+    @Option(help: ArgumentHelp("Source revision for the manifest.", valueName: "commit"))
+    var revision: String?
+
+    @Option(name: .customLong("tool"), help: ArgumentHelp("A tool and its version; repeat.", valueName: "name=version"))
+    var tools: [String] = []
+
+    @Option(help: ArgumentHelp("Base URL of a Debian snapshot archive.", valueName: "url"))
+    var snapshot = "https://snapshot.debian.org"
+
+    @OptionGroup var output: OutputOptions
+
+    func run() async throws {
+        let request = BuildRequest(
+            configuration: places.absolute(places.configuration), binaries: places.absolute(binaries),
+            output: places.absolute(out), cache: places.absolute(places.cache), profile: profile.rawValue,
+            snapshot: snapshot)
+        let output = output
+        let builder = ImageBuilder(
+            request,
+            stage: { name, duration in
+                let tenths = duration / .milliseconds(100)
+                output.note("stage \(name): \((tenths).rounded() / 10) s")
+            }, progress: { output.note($0) })
+        try await builder.build { directory throws(Finding) in try await release(directory) }
+        let summary = try ImageSummary(directory: request.output)
+        switch output.output {
+        case .text: print(summary.table)
+        case .json: print(summary.json.pretty, terminator: "")
+        }
+    }
+
+    /// Measurements, manifest and signature, into the directory that is about to become the result.
+    private func release(_ directory: String) async throws(Finding) {
+        typealias File = ImageBuilder.File
+        let document = try await MeasurementRequest(
+            image: "\(directory)/\(File.raw)", firmware: "\(directory)/\(File.firmwareCode)",
+            variables: "\(directory)/\(File.firmwareVariables)"
+        ).document()
+        try HostFiles.create("\(directory)/measurements.json", Array(document.json.pretty.utf8))
+        let rootHash = String(decoding: try HostFiles.read("\(directory)/\(File.rootHash)", limit: 128), as: UTF8.self)
+        let measurements = try Measurements(document.json)
+        let toolchain = Dictionary(
+            tools.compactMap { tool -> (String, String)? in
+                let parts = tool.split(separator: "=", maxSplits: 1).map(String.init)
+                return parts.count == 2 ? (parts[0], parts[1]) : nil
+            }, uniquingKeysWith: { _, last in last })
+        let manifest: Manifest
+        do {
+            manifest = Manifest(
+                product: "nacre", version: Nacre.configuration.version, releaseCounter: releaseCounter,
+                profile: profile,
+                files: Manifest.Files(
+                    raw: try Input.describe("\(directory)/\(File.raw)"),
+                    uki: try Input.describe("\(directory)/\(File.uki)"), root: nil,
+                    rootHash: Hex.decode(rootHash.filter { !$0.isWhitespace }) ?? []),
+                inputs: Manifest.Inputs(
+                    lock: try Input.describe("\(places.configuration)/lock.json").sha256, revision: revision,
+                    toolchain: toolchain),
+                measurements: measurements, phase: measurements.answeringPhase, kubernetes: nil, sbom: nil,
+                notAfter: notAfter, minimumRelease: 0)
+            let bytes = try Manifest(parsing: manifest.bytes).bytes
+            try HostFiles.create("\(directory)/manifest.json", bytes)
+            let pem = try HostFiles.read(key, limit: 1 << 16)
+            let signer = try PrivateKey(pem: pem)
+            let bundle = try ManifestVerifier.sign(bytes, name: "manifest.json", key: signer)
+            try HostFiles.create("\(directory)/manifest.json.sigstore.json", bundle.bytes)
+        } catch let finding as Finding {
+            throw finding
+        } catch {
+            throw Finding("image-manifest", claim: "manifest", actual: "\(error)")
+        }
+    }
+}
+
+struct ImageLockCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "lock",
+        abstract: "Pin today's versions of every package that the image is made of or with.",
+        discussion: "Asks this machine's Debian mirror through lists of its own; prints what changed.")
+
+    @OptionGroup var places: BuildOptions
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+        let configuration = places.absolute(places.configuration)
+        let path = "\(configuration)/lock.json"
+        let packages = "\(places.absolute(places.cache))/packages"
+        try HostFiles.makeDirectories(packages)
+        let scratch = "\(places.absolute(places.cache))/lock.work"
+        try HostFiles.remove(scratch)
+        try HostFiles.makeDirectory(scratch)
+        let old = HostFiles.exists(path) ? try PackageLock(parsing: HostFiles.read(path, limit: 16 << 20)) : nil
+        let resolver = LockResolver(
+            configuration: configuration, cache: PackageCache(directory: packages),
+            mirror: try DebianMirror.ofThisMachine(scratch: scratch), scratch: scratch)
+        let lock = try resolver.resolve { output.note($0) }
+        // What is written must be readable by the strict reader.
+        let bytes = Array(lock.text.utf8)
+        _ = try PackageLock(parsing: bytes)
+        try HostFiles.write(path, bytes)
+        try HostFiles.remove(scratch)
+        let changes = LockDifference(from: old ?? PackageLock(sets: [:]), to: lock).lines
+        switch output.output {
+        case .text:
+            print(changes.isEmpty ? "nothing changed" : changes.joined(separator: "\n"))
+        case .json:
+            let document: JSON = [
+                "schema": "nacre.lock-changes.v1", "changes": .array(changes.map { .string($0) }),
+                "packages": .integer(Int128(lock.all.count)),
+            ]
+            print(document.pretty, terminator: "")
+        }
+    }
+}
