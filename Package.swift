@@ -7,7 +7,6 @@ let strict: [SwiftSetting] = [
     .strictMemorySafety(),
     .treatAllWarnings(as: .error),
     .enableUpcomingFeature("ExistentialAny"),
-    .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
 /// A room of the design: `Sources/<name>` with, where `tested`, `Tests/<name>Tests`.
