@@ -62,8 +62,12 @@ let package = Package(
         room(
             "Attestation",
             [
-                "Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "CLinux",
+                "Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "Linux",
+                "CLinux",
             ]),
+        room(
+            "NodeService",
+            ["Bytes", "Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CLinux"]),
         room("Provisioning", ["Bytes", "Host", "Crypto", "TPM", "Measurement", "Manifest", "Attestation", "CLinux"]),
 
         // Executables.
@@ -77,7 +81,7 @@ let package = Package(
             swiftSettings: strict),
         .executableTarget(
             name: "bootstrapper",
-            dependencies: ["Bytes", "Crypto", "HTTP", "TPM", "TPMDevice", "Attestation", "CSystemd", "CLinux"],
+            dependencies: ["Bytes", "Linux", "TPMDevice", "Attestation", "NodeService", "CSystemd"],
             swiftSettings: strict),
         .executableTarget(
             name: "verity-init", dependencies: ["CEarlyInit", "Bytes", "VerityRoot", "MeasuredPhase", "Linux", "CLinux"],
@@ -114,7 +118,10 @@ let package = Package(
         tests("TDX", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
         tests("Measurement", ["Crypto", "UnifiedKernelImage", "GPT", "TPM"]),
         tests("Manifest", ["Crypto", "Measurement", "SyntheticNode"]),
-        tests("Attestation", ["Crypto", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "SyntheticNode"]),
+        tests("Attestation", ["Crypto", "Linux", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "SyntheticNode"]),
+        tests(
+            "NodeService",
+            ["Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CTSS2SoftwareTPM"]),
         tests("Provisioning", ["Attestation", "Manifest"]),
         .testTarget(
             name: "CLITests",

@@ -12,14 +12,26 @@ public struct AttestationKeyTrust: Sendable {
 
     public static let maximumChain = 8
 
+    /// What the certified key is for (TCG EK Credential Profile §3.5).
+    public enum Usage: Sendable {
+        /// Signs quotes: digitalSignature, tcg-kp-AIKCertificate where purposes are limited.
+        case attestation
+        /// Receives the secret that proves an attestation key to be in the same TPM: tcg-kp-EKCertificate where
+        /// purposes are limited. It signs nothing.
+        case endorsement
+    }
+
     /// Judges a chain.
     ///
     /// - Parameters:
     ///   - chain: leaf first; the order of the rest does not matter.
     ///   - roots: trust anchors, self-signed.
     ///   - time: the time to judge at.
+    ///   - usage: what the leaf's key has to be for.
     /// - Throws: reasons `ak-chain`, `ak-expired`, `ak-not-yet-valid`, `ak-usage`, `parse-form`.
-    public init(chain: [Certificate], roots: [Certificate], at time: Instant) throws(Finding) {
+    public init(chain: [Certificate], roots: [Certificate], at time: Instant, usage: Usage = .attestation)
+        throws(Finding)
+    {
         guard let first = chain.first, chain.count <= Self.maximumChain, !roots.isEmpty else {
             throw Finding(
                 "ak-chain", claim: "ak.chain", expected: "1 to \(Self.maximumChain) certificates and a root",
@@ -38,7 +50,7 @@ public struct AttestationKeyTrust: Sendable {
         } catch {
             throw Self.finding(error, chain: chain + roots, at: time)
         }
-        try Self.checkUsage(leaf)
+        try Self.checkUsage(leaf, usage)
     }
 
     private static func isWeak(_ algorithm: String) -> Bool {
@@ -61,18 +73,21 @@ public struct AttestationKeyTrust: Sendable {
             source: "the certificate", next: "fetch a current certificate for the attestation key")
     }
 
-    /// The leaf is an end entity that may sign attestations. An endorsement key's certificate is not an attestation
-    /// key's: that key only decrypts.
-    private static func checkUsage(_ leaf: AttestationKeyCertificate) throws(Finding) {
-        let usages = leaf.extendedUsages
-        let isAttestation = usages?.contains(AttestationKeyCertificate.attestationUsage) ?? true
-        guard leaf.maySign, isAttestation, !leaf.certificate.isCA else {
+    /// The leaf is an end entity and for this use: an endorsement key's certificate is not an attestation key's.
+    private static func checkUsage(_ leaf: AttestationKeyCertificate, _ usage: Usage) throws(Finding) {
+        let purpose =
+            usage == .attestation
+            ? AttestationKeyCertificate.attestationUsage : AttestationKeyCertificate.endorsementUsage
+        let isFor = leaf.extendedUsages?.contains(purpose) ?? true
+        guard leaf.maySign || usage == .endorsement, isFor, !leaf.certificate.isCA else {
             throw Finding(
                 "ak-usage", claim: leaf.certificate.subject,
-                expected: "digitalSignature, no CA, usage \(AttestationKeyCertificate.attestationUsage) where limited",
+                expected: usage == .attestation
+                    ? "digitalSignature, no CA, purpose \(purpose) where limited"
+                    : "no CA, purpose \(purpose) where limited",
                 actual: "signs: \(leaf.maySign), CA: \(leaf.certificate.isCA), "
-                    + "usages: \(usages?.joined(separator: " ") ?? "any")",
-                source: "TCG EK Credential Profile", next: "give the attestation key's certificate, not another")
+                    + "purposes: \(leaf.extendedUsages?.joined(separator: " ") ?? "any")",
+                source: "TCG EK Credential Profile", next: "give the certificate of the right key")
         }
     }
 

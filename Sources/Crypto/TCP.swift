@@ -2,7 +2,7 @@ import Bytes
 import Glibc
 
 /// A connected or listening stream socket, non-blocking; closed when it goes out of scope.
-public struct StreamSocket: ~Copyable {
+public struct StreamSocket: ~Copyable, Sendable {
     /// The descriptor, owned by this value.
     public let descriptor: Int32
 

@@ -61,7 +61,8 @@ public struct GPT: Sendable {
         }
         let tableEnd = start + (table.count + sectorSize - 1) / sectorSize * sectorSize
         guard fields.entriesBlock >= 2, UInt64(tableEnd / sectorSize) <= usable.lowerBound else {
-            throw ParseError("range", field: "PartitionEntryLBA", offset: sectorSize + 72, "entries overlap other areas")
+            throw ParseError(
+                "range", field: "PartitionEntryLBA", offset: sectorSize + 72, "entries overlap other areas")
         }
 
         var entries: [[UInt8]] = []

@@ -63,7 +63,8 @@ extension BootCompanions {
 
     /// Collects the companions of the UKI at `path` from its EFI system partition, as the stub would.
     public init(on volume: FATVolume, of path: String) throws(ParseError) {
-        func files(_ folder: String, _ suffix: String, but other: String? = nil) throws(ParseError) -> [FATVolume.Entry] {
+        func files(_ folder: String, _ suffix: String, but other: String? = nil) throws(ParseError) -> [FATVolume.Entry]
+        {
             let entries = try volume.entries(folder) ?? []
             return entries.filter { entry in
                 let name = entry.name.lowercased()

@@ -65,7 +65,10 @@ public struct BootPrediction: Sendable {
         }
 
         guard let image = inputs.image else {
-            for index in [4, 5, 9, 11, 12, 13] { missing[.tpm(index)] = "disk or UKI" }
+            for index in [4, 5, 9, 11, 12, 13, 15] { missing[.tpm(index)] = "disk or UKI" }
+            if inputs.secureBoot?.isOn == true, predicted.remove(.tpm(7)) != nil {
+                missing[.tpm(7)] = "disk or UKI, the certificate that admits it is measured"
+            }
             (self.events, self.predicted, unpredicted) = (events, predicted, missing)
             return
         }

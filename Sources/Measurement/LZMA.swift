@@ -142,7 +142,8 @@ struct LZMADecoder {
 
     private mutating func copy(_ distance: Int, _ length: Int) throws(ParseError) {
         guard distance < output.count, length <= size - output.count else {
-            throw ParseError("range", field: "LZMA stream", offset: coder.position, "a match reaches outside the output")
+            throw ParseError(
+                "range", field: "LZMA stream", offset: coder.position, "a match reaches outside the output")
         }
         for _ in 0..<length { output.append(output[output.count - distance - 1]) }
     }

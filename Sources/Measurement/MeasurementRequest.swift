@@ -58,7 +58,9 @@ public struct MeasurementRequest: Sendable {
         do throws(ParseError) {
             if let image { try inputs.read(ByteSource(file: image)) }
             var store: [UInt8]?
-            if let variables { store = try ByteSource(file: variables).readAll(limit: VariableStore.maximumSize, variables) }
+            if let variables {
+                store = try ByteSource(file: variables).readAll(limit: VariableStore.maximumSize, variables)
+            }
             try inputs.read(firmware: firmwareBytes, variables: store)
             prediction = try BootPrediction(inputs)
             events = try await prediction.events.hashedConcurrently(banks)
@@ -86,7 +88,7 @@ public struct MeasurementRequest: Sendable {
         do throws(ParseError) {
             if let mrtd = try TrustDomainMeasurement.mrtd(firmware, order: order) { return mrtd }
             missing["tdx/mrtd"] = "a firmware image with TDX metadata"
-        } catch where error.detail == "range" {
+        } catch  where error.detail == "range" {
             // The offsets are those of the combined image; a code file alone is too short for them.
             missing["tdx/mrtd"] = "the combined firmware image (OVMF.fd): \(error.message)"
         }

@@ -78,7 +78,8 @@ enum SignatureList {
             let listSize = Int(try reader.le(UInt32.self, "SignatureListSize"))
             let headerSize = Int(try reader.le(UInt32.self, "SignatureHeaderSize"))
             let size = Int(try reader.le(UInt32.self, "SignatureSize"))
-            guard listSize >= 28, headerSize <= listSize - 28, size > 16, (listSize - 28 - headerSize) % size == 0 else {
+            guard listSize >= 28, headerSize <= listSize - 28, size > 16, (listSize - 28 - headerSize) % size == 0
+            else {
                 throw ParseError("length", field: "SignatureListSize", offset: start + 16, "\(listSize) bytes")
             }
             try reader.skip(headerSize, "SignatureHeader")

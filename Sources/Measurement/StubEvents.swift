@@ -73,7 +73,8 @@ public struct StubEvents: Sendable {
     private static func companionArchives(
         _ companions: BootCompanions
     ) -> [(register: Register, what: String, archive: [UInt8])] {
-        func archive(_ files: [BootCompanions.File], _ prefix: String, _ directory: UInt32, _ file: UInt32) -> [UInt8]? {
+        func archive(_ files: [BootCompanions.File], _ prefix: String, _ directory: UInt32, _ file: UInt32) -> [UInt8]?
+        {
             files.isEmpty
                 ? nil : CPIO.archive(files, prefix: ".extra/\(prefix)", directoryMode: directory, fileMode: file)
         }

@@ -95,7 +95,8 @@ public enum TrustDomainMeasurement {
             let type = try reader.le(UInt32.self, "section type")
             let attributes = try reader.le(UInt32.self, "section attributes")
             guard attributes & ~3 == 0, type <= 6 else {
-                throw ParseError("version", field: "section attributes", offset: offset + 24, "type \(type), \(attributes)")
+                throw ParseError(
+                    "version", field: "section attributes", offset: offset + 24, "type \(type), \(attributes)")
             }
             let isAugmented = attributes & 2 != 0
             // Augmented memory is not measured and may be as large as it likes.
@@ -104,7 +105,9 @@ public enum TrustDomainMeasurement {
             guard size.isMultiple(of: UInt64(pageSize)), memorySize <= maximumMemory, memory <= maximumMemory,
                 rawSize == 0 || (dataOffset <= firmware.count && rawSize <= firmware.count - dataOffset),
                 UInt64(rawSize) <= size
-            else { throw ParseError("range", field: "section", offset: offset, "\(rawSize) bytes for \(size) of memory") }
+            else {
+                throw ParseError("range", field: "section", offset: offset, "\(rawSize) bytes for \(size) of memory")
+            }
             sections.append(
                 Section(
                     dataOffset: dataOffset, rawSize: rawSize, address: address, memorySize: memorySize,

@@ -28,7 +28,9 @@ public struct VariableStore: Sendable {
         let size = Int(try reader.le(UInt32.self, "VARIABLE_STORE_HEADER.Size"))
         guard try reader.u8("VARIABLE_STORE_HEADER.Format") == 0x5A,
             try reader.u8("VARIABLE_STORE_HEADER.State") == 0xFE
-        else { throw ParseError("form", field: "VARIABLE_STORE_HEADER", offset: start + 20, "not formatted or not healthy") }
+        else {
+            throw ParseError("form", field: "VARIABLE_STORE_HEADER", offset: start + 20, "not formatted or not healthy")
+        }
         try reader.zeros(6, "VARIABLE_STORE_HEADER.Reserved")
         guard size >= 28, size <= end - start else {
             throw ParseError("length", field: "VARIABLE_STORE_HEADER.Size", offset: start + 16, "\(size) bytes")
@@ -60,7 +62,9 @@ public struct VariableStore: Sendable {
         for index in stride(from: 0, to: headerLength, by: 2) {
             sum &+= UInt16(bytes[index]) | UInt16(bytes[index + 1]) << 8
         }
-        guard sum == 0 else { throw ParseError("checksum", field: "Checksum", offset: 50, "the header does not sum to 0") }
+        guard sum == 0 else {
+            throw ParseError("checksum", field: "Checksum", offset: 50, "the header does not sum to 0")
+        }
         return (headerLength, Int(length))
     }
 

@@ -127,14 +127,20 @@ struct CheckedCollateral: Sendable {
                 actual: pckCA.certificate.subject, source: "the issuer of the PCK",
                 next: "fetch the CRL of that authority")
         }
-        let underRoot = [
-            ("intermediate", chain.intermediate), ("intermediate", pckCA), ("tcb-signing", tcbSigner),
-            ("tcb-signing", qeSigner), ("root", chain.root),
-        ]
-        for (what, certificate) in underRoot where rootCRL.revoked.contains(certificate.serial) {
+        for (what, certificate) in [("intermediate", chain.intermediate), ("root", chain.root)]
+        where rootCRL.revoked.contains(certificate.serial) {
             throw Self.revoked(certificate, what, "the root's CRL")
         }
+        try requireUnrevokedSigners()
         if pckCRL.revoked.contains(chain.pck.serial) { throw Self.revoked(chain.pck, "pck", "the PCK CRL") }
+    }
+
+    /// None of the certificates that sign collateral is listed by the root.
+    func requireUnrevokedSigners() throws(Finding) {
+        let signers = [("intermediate", pckCA), ("tcb-signing", tcbSigner), ("tcb-signing", qeSigner)]
+        for (what, certificate) in signers where rootCRL.revoked.contains(certificate.serial) {
+            throw Self.revoked(certificate, what, "the root's CRL")
+        }
     }
 
     private static func revoked(_ certificate: CheckedCertificate, _ what: String, _ list: String) -> Finding {

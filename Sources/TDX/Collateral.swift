@@ -41,7 +41,11 @@ public struct Collateral: Sendable, Equatable {
     }
 
     public init(parsing bytes: [UInt8]) throws(ParseError) {
-        var fields = try JSONFields(JSON(parsing: bytes, limit: Self.maximumSize), path: "collateral")
+        try self.init(JSON(parsing: bytes, limit: Self.maximumSize))
+    }
+
+    public init(_ json: JSON) throws(ParseError) {
+        var fields = try JSONFields(json, path: "collateral")
         pckCRLIssuerChain = Array(try fields.string("pck_crl_issuer_chain").utf8)
         rootCRL = try fields.hex("root_ca_crl")
         pckCRL = try fields.hex("pck_crl")

@@ -17,20 +17,6 @@ public enum ProvisioningService {
         case standard
     }
 
-    /// Authority that issued a PCK certificate.
-    public enum Authority: String, Sendable, CaseIterable {
-        case platform, processor
-
-        /// From the issuer's common name; `nil` for any other name.
-        public init?(issuer commonName: String) {
-            switch commonName {
-            case "Intel SGX PCK Platform CA": self = .platform
-            case "Intel SGX PCK Processor CA": self = .processor
-            default: return nil
-            }
-        }
-    }
-
     /// TCB info of one FMSPC (6 bytes): `{"tcbInfo":…,"signature":"…"}`, chain in `TCB-Info-Issuer-Chain`.
     public static func tcbInfoURL(fmspc: [UInt8], update: Update = .standard) -> String {
         "\(host)/tdx/certification/v4/tcb?fmspc=\(Hex.encode(fmspc))&update=\(update.rawValue)"
@@ -43,7 +29,7 @@ public enum ProvisioningService {
     }
 
     /// CRL of one PCK authority, DER, chain in `SGX-PCK-CRL-Issuer-Chain`.
-    public static func pckCRLURL(_ authority: Authority) -> String {
+    public static func pckCRLURL(_ authority: CollateralSource.Authority) -> String {
         "\(host)/sgx/certification/v4/pckcrl?ca=\(authority.rawValue)&encoding=der"
     }
 
@@ -100,18 +86,44 @@ public enum ProvisioningService {
     }
 }
 
+/// Which platform collateral is for.
+public struct CollateralSource: Sendable, Equatable, Hashable {
+    /// 6 bytes.
+    public let fmspc: [UInt8]
+    public let authority: Authority
+
+    /// Authority that issued a PCK certificate.
+    public enum Authority: String, Sendable, CaseIterable {
+        case platform, processor
+
+        /// From the issuer's common name; `nil` for any other name.
+        public init?(issuer commonName: String) {
+            switch commonName {
+            case "Intel SGX PCK Platform CA": self = .platform
+            case "Intel SGX PCK Processor CA": self = .processor
+            default: return nil
+            }
+        }
+    }
+
+    public init(fmspc: [UInt8], authority: Authority) {
+        self.fmspc = fmspc
+        self.authority = authority
+    }
+}
+
 extension Quote {
-    /// Where the collateral of this quote comes from: FMSPC and authority of its PCK certificate. Not verified.
-    public func collateralSource() throws(Finding) -> (fmspc: [UInt8], authority: ProvisioningService.Authority) {
+    /// Where the collateral of this quote comes from, by its PCK certificate. Not verified.
+    public func collateralSource() throws(Finding) -> CollateralSource {
         let text = signature.certificateChain
         let chain = try IssuerChain.certificates(text.last == 0 ? Array(text.dropLast()) : text, count: 3, "pck")
         guard let value = chain[0].extensionValue(PCKExtension.oid),
-            let authority = chain[1].commonName.flatMap(ProvisioningService.Authority.init(issuer:))
+            let authority = chain[1].commonName.flatMap(CollateralSource.Authority.init(issuer:))
         else {
             throw Finding("pck-chain", claim: "pck", expected: "a PCK certificate of Intel's form", actual: "another")
         }
         do {
-            return (try PCKExtension(parsing: value).fmspc, authority)
+            return CollateralSource(fmspc: try PCKExtension(parsing: value).fmspc, authority: authority)
         } catch {
             throw error.finding
         }

@@ -85,6 +85,31 @@ public struct QuoteVerifier: Sendable {
             qeIdentity: checked.qeIdentity, validUntil: checked.validUntil)
     }
 
+    /// Verifies collateral by itself, before it is kept: chains, signatures, currency, revocation of its own signers, and
+    /// that it is that of `source`. Nothing is cached.
+    ///
+    /// - Returns: when the first part of it lapses.
+    public func verify(
+        _ collateral: Collateral, of source: CollateralSource, at time: Instant
+    ) throws(Finding) -> Instant {
+        let anchor = try anchor(HashAlgorithm.sha256.hash(root))
+        let checked = try CheckedCollateral(collateral, anchor: anchor)
+        try checked.requireDates(time)
+        try checked.requireUnrevokedSigners()
+        guard checked.tcbInfo.fmspc == source.fmspc else {
+            throw Finding(
+                "tcbinfo-mismatch", claim: "fmspc", expected: Hex.encode(source.fmspc),
+                actual: Hex.encode(checked.tcbInfo.fmspc), source: "what was asked for")
+        }
+        let name = checked.pckCA.certificate.commonName
+        guard let name, CollateralSource.Authority(issuer: name) == source.authority else {
+            throw Finding(
+                "pck-crl-issuer", claim: "pck-crl", expected: "the \(source.authority.rawValue) CA",
+                actual: name ?? "none", source: "what was asked for")
+        }
+        return checked.validUntil
+    }
+
     private static func requirePlatform(_ platform: PCKExtension, _ tcbInfo: TCBInfo) throws(Finding) {
         guard platform.fmspc == tcbInfo.fmspc else {
             throw Finding(

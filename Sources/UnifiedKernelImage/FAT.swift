@@ -140,9 +140,10 @@ public struct FATVolume: Sendable {
 
     private static func shortName(_ record: [UInt8]) -> String {
         func text(_ bytes: ArraySlice<UInt8>, lower: Bool) -> String {
-            let trimmed = String(
-                decoding: bytes.map { $0 < 0x80 ? $0 : UInt8(ascii: "?") }, as: UTF8.self
-            ).split(separator: " ", omittingEmptySubsequences: true).first.map(String.init) ?? ""
+            let trimmed =
+                String(
+                    decoding: bytes.map { $0 < 0x80 ? $0 : UInt8(ascii: "?") }, as: UTF8.self
+                ).split(separator: " ", omittingEmptySubsequences: true).first.map(String.init) ?? ""
             return lower ? trimmed.lowercased() : trimmed
         }
         // NT stores an all-lower-case 8.3 name as two bits instead of a long name.

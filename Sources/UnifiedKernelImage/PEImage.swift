@@ -62,7 +62,8 @@ public struct PEImage: Sendable {
 
         let tableOffset = start + 24 + optionalSize
         guard tableOffset + sectionCount * 40 <= sizeOfHeaders else {
-            throw ParseError("length", field: "SizeOfHeaders", offset: tableOffset, "ends before the section table does")
+            throw ParseError(
+                "length", field: "SizeOfHeaders", offset: tableOffset, "ends before the section table does")
         }
         reader = ByteReader(
             try source.read(at: tableOffset, count: sectionCount * 40, "section table"), base: tableOffset)

@@ -7,7 +7,8 @@ extension LaunchDigest.Host: ExpressibleByArgument {}
 extension TrustDomainMeasurement.Order: ExpressibleByArgument {}
 
 /// Comma-separated values of one option.
-struct CommaList<Element: Sendable & Hashable>: ExpressibleByArgument, Sendable where Element: LosslessStringConvertible {
+struct CommaList<Element: Sendable & Hashable>: ExpressibleByArgument, Sendable
+where Element: LosslessStringConvertible {
     let values: [Element]
     init(_ values: [Element]) { self.values = values }
     init?(argument: String) {
@@ -34,7 +35,9 @@ struct ImageMeasure: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Firmware image, e.g. OVMF_CODE.fd or OVMF.fd.", valueName: "file"))
     var firmware: String?
 
-    @Option(help: ArgumentHelp("Variable store, e.g. OVMF_VARS.fd, where it is not part of the firmware.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "Variable store, e.g. OVMF_VARS.fd, where it is not part of the firmware.", valueName: "file"))
     var vars: String?
 
     @Option(help: ArgumentHelp("Numbers of vCPUs to compute SEV-SNP launch digests for.", valueName: "n,…"))

@@ -4,7 +4,7 @@ import Linux
 
 /// The two places where the initrd speaks: the kernel's log and, for the last words, the console.
 enum Console {
-    static func log(_ message: String, level: Int = 4) {
+    static func log(_ message: String, level: Int = 3) {
         let line = "<\(level)>nacre initrd: \(message)\n"
         try? File("/dev/kmsg", O_WRONLY).write(Array(line.utf8))
     }

@@ -30,6 +30,11 @@ import Testing
         // An endorsement key's certificate, one for another use of the key, and an authority are no attestation key's.
         let endorsement = try root.issue("ek", key, extensions: [TestAuthority.purpose(1)])
         #expect(judge([endorsement], [root.certificate]) == "ak-usage")
+        let vendor = [root.certificate]
+        _ = try AttestationKeyTrust(chain: [endorsement], roots: vendor, at: Self.time, usage: .endorsement)
+        #expect(throws: Finding.self) {
+            try AttestationKeyTrust(chain: [good], roots: vendor, at: Self.time, usage: .endorsement)
+        }
         let issuing = try root.issue("ca key", key, extensions: [TestAuthority.certificateSigning])
         #expect(judge([issuing], [root.certificate]) == "ak-usage")
         #expect(judge([root.certificate], [root.certificate]) == "ak-usage")

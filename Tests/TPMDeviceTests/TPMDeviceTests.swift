@@ -74,7 +74,7 @@ struct TPMDeviceTests {
             }
             _ = try folder.file("attest", quoted.attest)
             _ = try folder.file("signature", quoted.signature)
-            _ = try folder.file("ak.pem", Array(try key.publicKey.pem.utf8))
+            _ = try folder.file("ak.pem", Array(key.publicKey.pem.utf8))
         }
         guard let tool = Tool.find("tpm2_checkquote") else { return }
         let command = [

@@ -1,0 +1,153 @@
+import Attestation
+import Bytes
+import Glibc
+import Linux
+import NodeService
+import TPMDevice
+
+/// The boot's last part as a list of named phases, then serving until systemd says stop.
+///
+/// Whatever fails ends the program with an error, and the unit reboots the machine: a node that cannot prove its state
+/// is of no use, and one that goes on half-way is worse.
+struct Bootstrapper {
+    /// What the owner's manifest predicts as the last phase of register 11.
+    static let phase = "nacre-attestable"
+    static let port: UInt16 = 9000
+
+    struct Failure: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    static let phases: [(name: String, status: String, run: @Sendable (inout Bootstrapper) throws -> Void)] = [
+        ("platform", "Looking for confidential-computing hardware", { try $0.detectPlatform() }),
+        ("tpm", "Opening the TPM", { try $0.openTPM() }),
+        ("measure", "Measuring \(Bootstrapper.phase)", { try $0.measurePhase() }),
+        ("key", "Creating the attestation key", { try $0.createKey() }),
+        ("serve", "Starting to serve evidence", { try $0.serve() }),
+    ]
+
+    let started = BootClock.milliseconds
+    var platform: DetectedPlatform?
+    var source: EvidenceSource?
+    var server: Server?
+
+    /// - Returns: the exit status.
+    mutating func run() -> Int32 {
+        for phase in Self.phases {
+            ServiceManager.notify("STATUS=\(phase.status)")
+            do {
+                let before = BootClock.milliseconds
+                try phase.run(&self)
+                Journal.write(
+                    .info, "phase \(phase.name) done",
+                    [
+                        "NACRE_PHASE": phase.name,
+                        "NACRE_MILLISECONDS": "\(BootClock.milliseconds - before)",
+                    ])
+            } catch {
+                return fail("\(phase.name): \(error)", phase: phase.name)
+            }
+        }
+        announce()
+        return watch()
+    }
+
+    private func fail(_ message: String, phase: String) -> Int32 {
+        Journal.write(.critical, "phase failed: \(message)", ["NACRE_PHASE": phase, "NACRE_ERROR": message])
+        print("nacre: \(message); this machine will reboot")
+        ServiceManager.notify("STATUS=Failed: \(message)")
+        return 1
+    }
+
+    // MARK: Phases
+
+    mutating func detectPlatform() throws {
+        let detected = try DetectedPlatform.detect(TSMIssuer())
+        platform = detected
+        Journal.write(
+            .notice, "platform is \(detected.platform.rawValue)", ["NACRE_PLATFORM": detected.platform.rawValue])
+    }
+
+    /// A machine without a TPM must be a confidential one: its registers are then the hardware's own. Where the firmware
+    /// announces a TPM, it has to work.
+    mutating func openTPM() throws {
+        guard let platform else { throw Failure(description: "the platform is unknown") }
+        let path = "/dev/tpmrm0"
+        if platform.platform != .tpm, !File.exists(path), !File.exists("/sys/firmware/acpi/tables/TPM2") {
+            Journal.write(.warning, "this machine has no TPM", ["NACRE_PLATFORM": platform.platform.rawValue])
+            source = EvidenceSource(platform: platform, tpm: nil)
+        } else {
+            source = EvidenceSource(platform: platform, tpm: try TPMDevice(path: path))
+        }
+    }
+
+    func measurePhase() throws {
+        guard let source else { throw Failure(description: "nothing is open") }
+        let banks = try source.measure(phase: Self.phase).joined(separator: " ")
+        Journal.write(
+            .notice, "measured \(Self.phase)",
+            ["NACRE_MEASURED": Self.phase, "NACRE_REGISTER": "11", "NACRE_BANKS": banks])
+    }
+
+    func createKey() throws {
+        guard let source else { throw Failure(description: "nothing is open") }
+        let key = try source.createKey()
+        // One piece of evidence before anybody asks: what cannot be made must stop the boot here.
+        _ = try source.evidence(nonce: [UInt8](repeating: 0, count: 32))
+        Journal.write(.info, "attestation key created", ["NACRE_ATTESTATION_KEY": Hex.encode(key)])
+    }
+
+    mutating func serve() throws {
+        guard let source else { throw Failure(description: "nothing is open") }
+        let service = EvidenceService(
+            clock: { BootClock.milliseconds },
+            report: { Journal.write(.error, "evidence failed: \($0)", ["NACRE_ERROR": $0]) },
+            evidence: { nonce in try source.evidence(nonce: nonce) })
+        let server = try Server(port: Self.port, answer: { request in service.answer(request) })
+        try server.start()
+        self.server = server
+    }
+
+    // MARK: Serving
+
+    /// Says how the boot went, to the console for people and to systemd.
+    private func announce() {
+        let efi = "/sys/firmware/efi/efivars/LoaderTimeExecUSec-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+        let stages = BootStages(
+            initrd: (try? File.text("/run/nacre/stages", limit: 4096)) ?? "",
+            loaderTime: (try? File.contents(efi, limit: 256)) ?? [], root: started, attestable: BootClock.milliseconds)
+        source?.publish(stages.stages)
+        var fields = ["NACRE_PHASE": "attestable"]
+        for stage in stages.stages { fields["NACRE_STAGE_\(stage.name.uppercased())_MS"] = "\(stage.milliseconds)" }
+        Journal.write(.notice, "attestable", fields)
+        print(stages.line)
+        fflush(nil)
+        ServiceManager.notify("READY=1\nSTATUS=Serving evidence on port \(Self.port)")
+    }
+
+    /// Feeds systemd's watchdog for as long as the server is healthy, until a signal says stop.
+    private func watch() -> Int32 {
+        let interval = ServiceManager.watchdogMilliseconds.map { max(1, $0 / 3) } ?? 5000
+        var signals = sigset_t()
+        unsafe sigemptyset(&signals)
+        for signal in [SIGTERM, SIGINT] { unsafe sigaddset(&signals, signal) }
+        var pause = timespec(tv_sec: interval / 1000, tv_nsec: interval % 1000 * 1_000_000)
+        var wasHealthy = true
+        while true {
+            let signal = unsafe sigtimedwait(&signals, nil, &pause)
+            if signal > 0 {
+                ServiceManager.notify("STOPPING=1")
+                server?.stop()
+                Journal.write(.notice, "stopping", ["NACRE_PHASE": "stop"])
+                return 0
+            }
+            let isHealthy = server?.isHealthy ?? false
+            if isHealthy {
+                ServiceManager.notify("WATCHDOG=1")
+            } else if wasHealthy {
+                Journal.write(.critical, "the server hangs", ["NACRE_PHASE": "serve"])
+            }
+            wasHealthy = isHealthy
+        }
+    }
+}
