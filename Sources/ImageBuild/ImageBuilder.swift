@@ -174,7 +174,7 @@ struct Mkosi {
             ).run(limit: .seconds(3600))
         } catch {
             // The log stays where the next build does not remove it.
-            let kept = "\(HostFiles.parent(of: HostFiles.parent(of: work)))/build-failure.log"
+            let kept = "\(HostFiles.parent(of: work))/build-failure.log"
             try? HostFiles.write(kept, (try? HostFiles.read(log, limit: 64 << 20)) ?? [])
             throw Finding(
                 "image-mkosi", claim: "mkosi", expected: "exit code 0", actual: error.actual,

@@ -39,7 +39,7 @@ struct MemoryArgument: ExpressibleByArgument {
 
 /// What `make image` leaves behind, for commands that are not told.
 enum BuiltArtifacts {
-    static let image = "build/nacre.raw"
+    static let image = "build/image/nacre.raw"
     static let manifestName = "manifest.json"
 
     /// The built image, which must be there.

@@ -94,9 +94,9 @@ struct InitrdBoot {
             guard File.exists(path) else { continue }
             do {
                 let file = try File(path)
-                guard unsafe nacre_finit_module(file.descriptor, "", 0) == 0 || errno == EEXIST else {
-                    throw SystemError.last("load \(path)")
-                }
+                // ENODEV: a driver of another hypervisor's disks.
+                guard unsafe nacre_finit_module(file.descriptor, "", 0) == 0 || errno == EEXIST || errno == ENODEV
+                else { throw SystemError.last("load \(path)") }
             } catch { Console.log("\(error)") }
         }
     }
