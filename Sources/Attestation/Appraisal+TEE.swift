@@ -67,11 +67,11 @@ extension Appraisal {
         try judge("tdx", inputs, .object(policy))
     }
 
-    /// Inputs of a kind that were stored with the evidence (`nacre.inputs.v1`): kind → input → base64.
+    /// Inputs of a kind that were stored with the evidence (`nacre.evidencecollateral.v1`): kind → input → base64.
     private func collateral(_ kind: String, _ names: [String]) throws(Finding) -> [String: [UInt8]] {
         guard let document = evidence.collateral else { return [:] }
         do {
-            return try BundledInputs(json: document).inputs[kind, default: [:]].filter { names.contains($0.key) }
+            return try EvidenceCollateral(json: document).inputs[kind, default: [:]].filter { names.contains($0.key) }
         } catch { throw error.finding }
     }
 
@@ -87,9 +87,9 @@ extension Appraisal {
 }
 
 /// Certificates and other collateral stored beside evidence so that it can be judged with no network,
-/// `nacre.inputs.v1`. Untrusted: everything in it is verified when it is used.
-public struct BundledInputs: Sendable, Equatable {
-    public static let schema = "nacre.inputs.v1"
+/// `nacre.evidencecollateral.v1`. Untrusted: everything in it is verified when it is used.
+public struct EvidenceCollateral: Sendable, Equatable {
+    public static let schema = "nacre.evidencecollateral.v1"
 
     /// kind (`snp`, `tdx`) → input name → bytes.
     public var inputs: [String: [String: [UInt8]]]

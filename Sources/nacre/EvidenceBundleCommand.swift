@@ -44,14 +44,14 @@ struct EvidenceBundleCommand: ParsableCommand {
         do { _ = try Bundle(parsing: signature) } catch { throw error.finding }
         var inputs: [String: [String: [UInt8]]] = [:]
         if let json = document.collateral {
-            do { inputs = try BundledInputs(json: json).inputs } catch { throw error.finding }
+            do { inputs = try EvidenceCollateral(json: json).inputs } catch { throw error.finding }
         }
         for (kind, name, path) in [
             ("snp", "vek", vek), ("snp", "chain", chain), ("snp", "crl", crl), ("tdx", "collateral", collateral),
         ] {
             if let path { inputs[kind, default: [:]][name] = try Input.read(path) }
         }
-        if !inputs.isEmpty { document.collateral = BundledInputs(inputs: inputs).json }
+        if !inputs.isEmpty { document.collateral = EvidenceCollateral(inputs: inputs).json }
         let result = EvidenceBundle(evidence: document, manifest: manifestBytes, signature: signature)
         try Input.write(Array(result.json.pretty.utf8), to: out)
         output.note("\(out): \(document.platform.rawValue) evidence, collateral for \(inputs.keys.sorted()), manifest")

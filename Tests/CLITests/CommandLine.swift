@@ -56,22 +56,21 @@ func serve(
     let listener = try StreamSocket(listeningOn: "127.0.0.1", port: 0)
     let port = listener.localPort
     let descriptor = listener.release()
-    let task = Task {
-        await onThread {
-            guard let listener = try? StreamSocket(adopting: descriptor) else { return }
-            for _ in 0..<count {
-                guard let socket = try? listener.accept(deadline: .seconds(60)),
-                    let connection = try? server.accept(socket, deadline: .seconds(60))
-                else { return }
-                let http = HTTPConnection(connection)
-                if let request = try? http.readRequest(), request.path == "/v1/evidence",
-                    let nonce = request.query?["nonce"].flatMap({ Hex.decode($0) }), let response = try? answer(nonce)
-                {
-                    try? http.write(response)
-                }
-                connection.close()
+    let results = started {
+        guard let listener = try? StreamSocket(adopting: descriptor) else { return }
+        for _ in 0..<count {
+            guard let socket = try? listener.accept(deadline: .seconds(120)),
+                let connection = try? server.accept(socket, deadline: .seconds(60))
+            else { return }
+            let http = HTTPConnection(connection)
+            if let request = try? http.readRequest(), request.path == "/v1/evidence",
+                let nonce = request.query?["nonce"].flatMap({ Hex.decode($0) }), let response = try? answer(nonce)
+            {
+                try? http.write(response)
             }
+            connection.close()
         }
     }
-    return ("127.0.0.1:\(port)", task)
+    let done = Task { for await _ in results { return } }
+    return ("127.0.0.1:\(port)", done)
 }

@@ -21,16 +21,18 @@ import Testing
         let listener = try StreamSocket(listeningOn: "127.0.0.1", port: 0)
         let port = listener.localPort
         let descriptor = listener.release()
-        let task = Task {
-            await onThread {
-                Result {
-                    let listener = try StreamSocket(adopting: descriptor)
-                    let socket = try listener.accept(deadline: .seconds(60))
-                    let connection = try server.accept(socket, deadline: .seconds(60))
-                    defer { connection.close() }
-                    return try body(connection)
-                }
+        let results = started {
+            Result {
+                let listener = try StreamSocket(adopting: descriptor)
+                let socket = try listener.accept(deadline: .seconds(120))
+                let connection = try server.accept(socket, deadline: .seconds(60))
+                defer { connection.close() }
+                return try body(connection)
             }
+        }
+        let task = Task {
+            for await result in results { return result }
+            return Result<R, any Error>.failure(CryptoError(.connection, "no result"))
         }
         return (port, task)
     }

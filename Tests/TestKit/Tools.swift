@@ -91,19 +91,34 @@ public final class TemporaryFolder: Sendable {
 /// Runs `body` on a thread of its own, for blocking calls that must not occupy Swift's few pool threads.
 public func onThread<R: Sendable>(_ body: @escaping @Sendable () -> R) async -> R {
     await withCheckedContinuation { continuation in
-        let box = unsafe Unmanaged.passRetained(Job { continuation.resume(returning: body()) })
-        var thread = pthread_t()
-        let code = unsafe pthread_create(
-            &thread, nil,
-            { argument in
-                if let argument = unsafe argument {
-                    unsafe Unmanaged<Job>.fromOpaque(argument).takeRetainedValue().body()
-                }
-                return nil
-            }, unsafe box.toOpaque())
-        precondition(code == 0, "no thread")
-        pthread_detach(thread)
+        startThread { continuation.resume(returning: body()) }
     }
+}
+
+/// Starts `body` on a thread at once, however busy the pool is: for servers that a blocking client talks to. The stream
+/// yields its one result.
+public func started<R: Sendable>(_ body: @escaping @Sendable () -> R) -> AsyncStream<R> {
+    let (stream, continuation) = AsyncStream.makeStream(of: R.self)
+    startThread {
+        continuation.yield(body())
+        continuation.finish()
+    }
+    return stream
+}
+
+private func startThread(_ body: @escaping @Sendable () -> Void) {
+    let box = unsafe Unmanaged.passRetained(Job(body))
+    var thread = pthread_t()
+    let code = unsafe pthread_create(
+        &thread, nil,
+        { argument in
+            if let argument = unsafe argument {
+                unsafe Unmanaged<Job>.fromOpaque(argument).takeRetainedValue().body()
+            }
+            return nil
+        }, unsafe box.toOpaque())
+    precondition(code == 0, "no thread")
+    pthread_detach(thread)
 }
 
 private final class Job: Sendable {
