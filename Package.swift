@@ -121,7 +121,7 @@ let package = Package(
         tests(
             "NodeService",
             ["Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CTSS2SoftwareTPM"]),
-        tests("Provisioning", ["Attestation", "Manifest"]),
+        tests("Provisioning", ["Attestation", "Host", "Manifest"]),
         .testTarget(
             name: "CLITests",
             dependencies: ["nacre", "Bytes", "Crypto", "HTTP", "Manifest", "Attestation", "SyntheticNode", "TestKit"],

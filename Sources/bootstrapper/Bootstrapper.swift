@@ -62,10 +62,23 @@ struct Bootstrapper {
     // MARK: Phases
 
     mutating func detectPlatform() throws {
-        let detected = try DetectedPlatform.detect(TSMIssuer())
+        let detected = try Self.detectedPlatform()
         platform = detected
         Journal.write(
             .notice, "platform is \(detected.platform.rawValue)", ["NACRE_PLATFORM": detected.platform.rawValue])
+    }
+
+    /// On a confidential machine the driver that makes reports may still be loading.
+    private static func detectedPlatform() throws(TSMError) -> DetectedPlatform {
+        let deadline = Deadline.seconds(15)
+        while true {
+            do throws(TSMError) {
+                return try DetectedPlatform.detect(TSMIssuer())
+            } catch {
+                if deadline.hasPassed { throw error }
+                BootClock.sleep(milliseconds: 100)
+            }
+        }
     }
 
     /// A machine without a TPM must be a confidential one: its registers are then the hardware's own. Where the firmware

@@ -80,7 +80,7 @@ struct NodeTests {
         let covered = try quote.verify(ak: try AttestationKey(parsing: key), nonce: nonce, pcrs: shown)
         let log = try UserspaceLog(parsing: tpm.userspaceLog)
         #expect(log.records.map(\.text) == ["nacre-attestable"])
-        #expect(log.records.allSatisfy(\.textMatchesDigests))
+        #expect(log.records.allSatisfy { $0.textMatchesDigests })
         for hash in [HashAlgorithm.sha256, .sha384] {
             let digest = try #require(log.records.first?.digests[hash])
             #expect(covered[hash, 11] == hash.hash([UInt8](repeating: 0, count: hash.size) + digest))
