@@ -100,13 +100,15 @@ test: test-build
 test-full: export NACRE_MUTATIONS = full
 test-full: test
 
+VECTORS = $(if $(NACRE_VECTORS),$(NACRE_VECTORS),../shared/vectors)
 bench:
 	$(SWIFT_RELEASE) --scratch-path .build-release --product nacre-bench
 	@tools/venv
 	.build-release/release/nacre-bench snp-warm
-	@if [ -f build/venv/nacre-requirements ]; then \
-		NACRE_VENV=$(CURDIR)/build/venv .build/release/nacre-bench tdx; \
-	else echo 'bench: no dcap-qvl, the TDX benchmark did not run'; fi
+	@if [ -f build/venv/nacre-requirements ] && [ -d $(VECTORS)/tdx ]; then \
+		NACRE_VENV=$(CURDIR)/build/venv .build-release/release/nacre-bench tdx --at 2026-08-20T00:00:00Z \
+			--quote $(VECTORS)/tdx/quotes/v4-phala.bin --collateral $(VECTORS)/tdx/collateral/b0c06f-2026-08.json; \
+	else echo 'bench: skipped: the TDX benchmark needs dcap-qvl in build/venv and shared/vectors'; fi
 
 clean:
 	rm -rf build .build-release .build-init .build

@@ -11,7 +11,8 @@ public enum ToolsTree {
         return candidates.first { unsafe access("\($0)/usr/lib", R_OK) == 0 }
     }()
 
-    /// A file of the tree, else of Debian's firmware that `tools/swift-test` unpacked, else of the host; `nil` with a line that says what was skipped.
+    /// A file of the tree, else of Debian's firmware that `tools/swift-test` unpacked, else of the host; `nil` with a
+    /// line that says what was skipped.
     public static func file(_ path: String) -> String? {
         for candidate in [root.map { $0 + path }, "\(build)/ovmf\(path)", path].compactMap(\.self) {
             if unsafe access(candidate, R_OK) == 0 { return candidate }
