@@ -118,6 +118,7 @@ let package = Package(
         tests("SEVSNP", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
         tests("TDX", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
         tests("Measurement", ["Crypto", "UnifiedKernelImage", "GPT", "TPM"]),
+        tests("ImageBuild", ["Crypto", "Host"]),
         tests("Manifest", ["Crypto", "Measurement", "SyntheticNode"]),
         tests("Attestation", ["Crypto", "Linux", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "SyntheticNode"]),
         tests(

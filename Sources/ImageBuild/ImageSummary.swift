@@ -17,10 +17,10 @@ public struct ImageSummary: Sendable {
         let packages = try document(File.packages)["packages"]?.array?.count ?? 0
         let raw = HostFiles.size("\(directory)/\(File.raw)")
         let rootHash = String(decoding: try HostFiles.read("\(directory)/\(File.rootHash)", limit: 128), as: UTF8.self)
-        let compressed = try? Self.compressedSize(directory)
+        let compressed = HostFiles.size("\(directory)/\(File.compressed)")
         let executables = contents["executables"]?.array ?? []
         let figures: [(String, Int?)] = [
-            ("disk", raw), ("disk, zstd -19", compressed),
+            ("disk", raw), ("disk, zstd -9 --long=27", compressed),
             ("UKI", HostFiles.size("\(directory)/\(File.uki)")), ("initrd", contents["initrdBytes"]?.integer),
             ("root files", contents["bytes"]?.integer),
         ]
@@ -31,21 +31,11 @@ public struct ImageSummary: Sendable {
         self.rows = rows.map { (name: $0.0, value: $0.1) }
         json = .fields([
             "schema": "nacre.image.v1", "directory": .string(directory), "diskBytes": .integer(Int128(raw)),
-            "compressedBytes": compressed.map { .integer(Int128($0)) },
+            "compressedBytes": .integer(Int128(compressed)),
             "ukiBytes": .integer(Int128(HostFiles.size("\(directory)/\(File.uki)"))),
             "initrdBytes": contents["initrdBytes"], "packages": .integer(Int128(packages)),
             "executables": .array(executables), "rootHash": .string(rootHash.filter { !$0.isWhitespace }),
         ])
-    }
-
-    /// Bytes of the disk as `zstd -19 --long=27` writes it, measured by the build and kept beside it.
-    private static func compressedSize(_ directory: String) throws(Finding) -> Int {
-        let text = String(
-            decoding: try HostFiles.read("\(directory)/\(ImageBuilder.File.compressedSize)", limit: 64), as: UTF8.self)
-        guard let size = Int(text.filter { !$0.isWhitespace }) else {
-            throw Finding("image-contents", claim: ImageBuilder.File.compressedSize, actual: text)
-        }
-        return size
     }
 
     private static func megabytes(_ bytes: Int) -> String {

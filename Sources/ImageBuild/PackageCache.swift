@@ -69,8 +69,11 @@ public struct PackageCache: Sendable {
                 let file = "\(incoming)/\(package.fileName)"
                 guard HostFiles.exists(file) else { continue }
                 try check(file, package, source: url(package) ?? "", next: "refresh the pins with `nacre image lock`")
-                try HostFiles.flush(file)
-                try HostFiles.move(file, to: path(of: package))
+                // From a `file:` mirror apt leaves a link, which would dangle one day: the bytes themselves are kept.
+                let whole = "\(incoming)/.whole"
+                try HostFiles.copy(file, to: whole, mode: 0o644)
+                try HostFiles.flush(whole)
+                try HostFiles.move(whole, to: path(of: package))
             }
         }
         try HostFiles.remove(incoming)
