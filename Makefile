@@ -2,14 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help up down image image-debug nacre bin setup lock lint clean test test-fast test-full test-build test-unit test-boot bench
+.PHONY: help up down image image-debug nacre bin setup lock lint clean test test-fast test-full test-build test-unit test-integration bench
 
 help:
 	@echo 'make up         everything: dependencies, image, local node booted and verified'
 	@echo 'make test       the tests, real boots included'
 	@echo 'make image      the node image (build/image); image-debug: with a root shell on the serial console'
 	@echo 'make nacre      the command line (build/bin/nacre)'
-	@echo 'make test-fast  the tests that need no image;  make test-full: with all the mutations'
+	@echo 'make test-fast  the tests that boot no image;  make test-full: with all the mutations'
 	@echo 'make bench      verification against raw OpenSSL and dcap-qvl'
 	@echo 'make lock       pin the packages of today;  make lint, make down, make clean'
 
@@ -85,9 +85,9 @@ test-unit:
 test-fast: test-build
 	@$(MAKE) --no-print-directory test-unit
 
-test-boot:
+test-integration:
 	@if [ -d Tests/$(INTEGRATION) ]; then \
-		NACRE_IMAGE=$(CURDIR)/build/image NACRE=$(CURDIR)/build/bin/nacre \
+		NACRE_REQUIRE_BOOT=1 NACRE_IMAGE=$(CURDIR)/build/image NACRE=$(CURDIR)/build/bin/nacre \
 			$(STAGE) integration tools/swift-test --skip-build --filter '^$(INTEGRATION)\.'; \
 	else echo 'test: no Tests/$(INTEGRATION): nothing was booted'; fi
 
@@ -95,7 +95,7 @@ test-boot:
 test: test-build
 	@$(STAGE) image $(MAKE) --no-print-directory image
 	@$(MAKE) --no-print-directory test-unit
-	@$(MAKE) --no-print-directory test-boot
+	@$(MAKE) --no-print-directory test-integration
 
 test-full: export NACRE_MUTATIONS = full
 test-full: test
