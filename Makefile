@@ -2,15 +2,16 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help up test image image-debug nacre bin setup lint bench test-boot test-fast fuzz clean lock down
+.PHONY: help up down image image-debug nacre bin setup lock lint clean test test-fast test-full test-build test-unit test-integration bench
 
 help:
 	@echo 'make up         everything: dependencies, image, local node booted and verified'
 	@echo 'make test       the tests, real boots included'
 	@echo 'make image      the node image (build/image); image-debug: with a root shell on the serial console'
 	@echo 'make nacre      the command line (build/bin/nacre)'
-	@echo 'make test-fast  the tests that need no image;  make test-boot: the long boot tests'
-	@echo 'make lock       pin the packages of today;  make bench, make fuzz, make lint, make down, make clean'
+	@echo 'make test-fast  the tests that boot no image;  make test-full: with all the mutations'
+	@echo 'make bench      verification against raw OpenSSL and dcap-qvl'
+	@echo 'make lock       pin the packages of today;  make lint, make down, make clean'
 
 # Reproducible: no checkout path, no build id, no module hashes; the same bytes from any directory.
 SWIFT_RELEASE = swift build -c release --static-swift-stdlib -Xlinker -s \
@@ -66,6 +67,48 @@ lock: nacre
 
 lint:
 	swift format lint --strict -r Sources Tests Package.swift
+
+# The tests, one stage after the other; tools/stage prints what each took. The integration tests are those that boot an
+# image: the other stages leave them out, as they would without one.
+STAGE = tools/stage
+INTEGRATION = IntegrationTests
+
+test-build:
+	$(STAGE) setup tools/setup
+	$(STAGE) lint $(MAKE) --no-print-directory lint
+	$(STAGE) venv tools/venv
+	$(STAGE) build swift build --build-tests
+
+test-unit:
+	$(STAGE) unit tools/swift-test --skip-build --skip '^$(INTEGRATION)\.'
+
+test-fast: test-build
+	@$(MAKE) --no-print-directory test-unit
+
+test-integration:
+	@if [ -d Tests/$(INTEGRATION) ]; then \
+		NACRE_REQUIRE_BOOT=1 NACRE_IMAGE=$(CURDIR)/build/image NACRE=$(CURDIR)/build/bin/nacre \
+			$(STAGE) integration tools/swift-test --skip-build --filter '^$(INTEGRATION)\.'; \
+	else echo 'test: no Tests/$(INTEGRATION): nothing was booted'; fi
+
+# The image comes before the unit tests too: its tools tree holds programs that golden tests compare with.
+test: test-build
+	@$(STAGE) image $(MAKE) --no-print-directory image
+	@$(MAKE) --no-print-directory test-unit
+	@$(MAKE) --no-print-directory test-integration
+
+test-full: export NACRE_MUTATIONS = full
+test-full: test
+
+VECTORS = $(if $(NACRE_VECTORS),$(NACRE_VECTORS),../shared/vectors)
+bench:
+	$(SWIFT_RELEASE) --scratch-path .build-release --product nacre-bench
+	@tools/venv
+	.build-release/release/nacre-bench snp-warm
+	@if [ -f build/venv/nacre-requirements ] && [ -d $(VECTORS)/tdx ]; then \
+		NACRE_VENV=$(CURDIR)/build/venv .build-release/release/nacre-bench tdx --at 2026-08-20T00:00:00Z \
+			--quote $(VECTORS)/tdx/quotes/v4-phala.bin --collateral $(VECTORS)/tdx/collateral/b0c06f-2026-08.json; \
+	else echo 'bench: skipped: the TDX benchmark needs dcap-qvl in build/venv and shared/vectors'; fi
 
 clean:
 	rm -rf build .build-release .build-init .build

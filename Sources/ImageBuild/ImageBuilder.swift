@@ -204,8 +204,10 @@ struct Mkosi {
         try HostFiles.makeDirectory(output)
         let packages = try packageDirectory(.tools)
         try run(
-            ["--directory", "\(configuration)/tools", "--package-directory", packages, "--output-directory", output,
-                "--force", "build"],
+            [
+                "--directory", "\(configuration)/tools", "--package-directory", packages, "--output-directory", output,
+                "--force", "build",
+            ],
             log: "\(work)/mkosi-tools.log")
         // Places that mkosi binds the machine's files over, and wants to exist.
         let built = "\(output)/tools"
@@ -253,7 +255,8 @@ struct Mkosi {
         try unpack(.firmware, into: root)
         try HostFiles.makeDirectory("\(output)/firmware")
         for (from, name) in [
-            ("OVMF_CODE_4M.fd", ImageBuilder.File.firmwareCode), ("OVMF_VARS_4M.fd", ImageBuilder.File.firmwareVariables),
+            ("OVMF_CODE_4M.fd", ImageBuilder.File.firmwareCode),
+            ("OVMF_VARS_4M.fd", ImageBuilder.File.firmwareVariables),
         ] {
             try HostFiles.copy("\(root)/usr/share/OVMF/\(from)", to: "\(output)/\(name)", mode: 0o644)
         }

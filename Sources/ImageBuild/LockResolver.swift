@@ -21,10 +21,13 @@ public struct LockResolver: Sendable {
 
     /// - Throws: `image-lock` where apt cannot resolve a set.
     public func resolve(progress: (String) -> Void) throws(Finding) -> PackageLock {
-        let stable = try apt("stable", suites: [
-            ("debian", Self.release), ("debian", "\(Self.release)-updates"), ("debian", "\(Self.release)-backports"),
-            ("debian-security", "\(Self.release)-security"),
-        ])
+        let stable = try apt(
+            "stable",
+            suites: [
+                ("debian", Self.release), ("debian", "\(Self.release)-updates"),
+                ("debian", "\(Self.release)-backports"),
+                ("debian-security", "\(Self.release)-security"),
+            ])
         let sid = try apt("sid", suites: [("debian", "sid")])
         progress("resolving the image, the tools tree, firmware and mkosi")
         var records: [PackageLock.Purpose: [Record]] = [:]
@@ -145,7 +148,8 @@ public struct LockResolver: Sendable {
             let size = record.fields["Size"].flatMap({ Int($0) }),
             let sha256 = record.fields["SHA256"].flatMap({ Hex.decode($0) })
         else {
-            throw Finding("image-lock", claim: "apt's index", expected: "name, version, path, size and SHA256",
+            throw Finding(
+                "image-lock", claim: "apt's index", expected: "name, version, path, size and SHA256",
                 actual: "\(record.fields["Package"] ?? "a record without a name")")
         }
         for archive in ["debian", "debian-security"] {

@@ -1,7 +1,7 @@
 import Bytes
-import Host
 import CLinux
 import Glibc
+import Host
 
 /// How QEMU runs the guest's instructions, and why this one was chosen.
 public struct Acceleration: Equatable, Sendable {

@@ -1,6 +1,6 @@
 import Bytes
-import Host
 import Crypto
+import Host
 
 /// `cluster.json`, schema `nacre.cluster.v1`: what this directory's cluster is made of.
 public struct ClusterDocument: Equatable, Sendable {

@@ -1,7 +1,7 @@
 import Bytes
-import Host
 import CLinux
 import Glibc
+import Host
 
 /// The one process that changes a cluster's directory: `flock` on `<dir>/.lock`, whose text says who holds it.
 ///

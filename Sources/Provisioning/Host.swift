@@ -1,6 +1,6 @@
 import Bytes
-import Host
 import CLinux
+import Host
 
 /// What the machine this runs on offers: programs by name, and the few variables that they need.
 ///

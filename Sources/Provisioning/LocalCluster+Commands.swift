@@ -1,7 +1,7 @@
 import Bytes
-import Host
 import CLinux
 import Glibc
+import Host
 
 extension LocalCluster {
     /// Ends what this directory started, and only that, and removes what was made for it.

@@ -1,7 +1,7 @@
 import Bytes
-import Host
 import Crypto
 import Glibc
+import Host
 
 extension LocalCluster {
     /// Brings the directory's cluster up: makes what is missing, starts what does not run, and asks every node for

@@ -1,7 +1,7 @@
 import Attestation
 import Bytes
-import Host
 import Glibc
+import Host
 
 /// A started machine with all that is needed to follow it.
 struct WatchedMachine {

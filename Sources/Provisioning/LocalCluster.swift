@@ -1,8 +1,8 @@
 import Bytes
-import Host
 import CLinux
 import Crypto
 import Glibc
+import Host
 
 /// A cluster of virtual machines on this host, all of it inside one directory.
 ///

@@ -1,7 +1,7 @@
 import Bytes
-import Host
 import CLinux
 import Glibc
+import Host
 
 /// One virtual machine of this directory: its files below `vm/<node>/`, and the two processes that make it run.
 ///

@@ -1,7 +1,7 @@
 import Bytes
-import Host
 import CLinux
 import Glibc
+import Host
 
 /// One message of QEMU's machine protocol (qemu qmp-spec: greeting, return, error, event).
 enum QMPMessage: Equatable, Sendable {

@@ -232,7 +232,7 @@ import Testing
         let bytes = Array(genuine.json.compact.utf8)
         let manifest = try SyntheticNode.manifest()
         var generator = SeededGenerator(seed: 7)
-        for _ in 0..<1500 {
+        for _ in 0..<mutations(quick: 300) {
             guard let evidence = try? Evidence(parsing: mutate(bytes, with: &generator)) else { continue }
             let verdict = Appraisal.judge(
                 evidence, nonce: node.nonce, reference: .pinned(manifest), policy: .local, at: Self.time

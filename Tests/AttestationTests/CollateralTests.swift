@@ -52,15 +52,6 @@ import Testing
         try Quote(parsing: Array(readFile("\(tests)/TDXTests/Fixtures/quote-spr-e4.bin").dropLast(39)))
     }
 
-    static func withDirectory<R>(_ body: (String) throws -> R) throws -> R {
-        var template = Array("/tmp/nacre-collateral-XXXXXX".utf8CString)
-        let directory = unsafe String(cString: try #require(unsafe mkdtemp(&template)))
-        defer {
-            if let pipe = unsafe popen("rm -r '\(directory)'", "r") { _ = unsafe pclose(pipe) }
-        }
-        return try body(directory)
-    }
-
     static func reason(_ body: () throws -> Void) -> String {
         do {
             try body()
@@ -71,7 +62,7 @@ import Testing
     }
 
     @Test func fetchesOnceThenServesFromTheCacheUntilItLapses() throws {
-        try Self.withDirectory { directory in
+        try withTemporaryFolder { directory in
             let server = Server()
             let online = CollateralClient(cache: CollateralCache(directory: directory)) { try server.answer($0) }
             let first = try online.collateral(for: Self.quote(), at: Self.time)
@@ -86,7 +77,7 @@ import Testing
     }
 
     @Test func damagedCacheCountsAsAbsent() throws {
-        try Self.withDirectory { directory in
+        try withTemporaryFolder { directory in
             let server = Server()
             let client = CollateralClient(cache: CollateralCache(directory: directory)) { try server.answer($0) }
             let item = try client.collateral(for: Self.quote(), at: Self.time)
@@ -106,7 +97,7 @@ import Testing
         ("/tcb?", "tcbinfo"), ("/qe/identity", "qeid"), ("/pckcrl", "pck"), ("IntelSGXRootCA", "root"),
     ])
     func nothingUnverifiedIsKept(_ part: String, _ family: String) throws {
-        try Self.withDirectory { directory in
+        try withTemporaryFolder { directory in
             let server = Server { url, body in
                 guard url.contains(part) else { return body }
                 var damaged = body

@@ -107,7 +107,7 @@ import Testing
         let sample = try Sample()
         let document = try sample.document()
         var generator = SeededGenerator(seed: 4)
-        for _ in 0..<2_000 {
+        for _ in 0..<mutations(quick: 500) {
             let changed = mutate(document, with: &generator)
             guard changed != document else { continue }
             #expect(!sample.judge(changed).isAccepted)

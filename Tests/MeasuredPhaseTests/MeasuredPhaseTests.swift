@@ -49,7 +49,7 @@ struct TPMCommandTests {
     }
 
     @Test("read answers strictly: no length and no flipped bit makes them trap")
-    func mutations() throws {
+    func mutationsNeverCrash() throws {
         let digest = String(repeating: "11", count: 32)
         let event = Hex.decode(
             "8002" + "00000039" + "00000000" + "00000026" + "00000001" + "000b" + digest + "0000010000")
@@ -66,7 +66,7 @@ struct TPMCommandTests {
                 }
             }
             var generator = SeededGenerator(seed: 1)
-            for _ in 0..<20_000 {
+            for _ in 0..<mutations(20_000, quick: 5_000) {
                 let bytes = mutate(answer, with: &generator)
                 _ = try? TPMAnswer.eventDigests(bytes)
                 _ = try? TPMAnswer.activeBanks(bytes, holding: 11)

@@ -1,7 +1,7 @@
 import Attestation
 import Bytes
-import Host
 import Glibc
+import Host
 import TestKit
 import Testing
 

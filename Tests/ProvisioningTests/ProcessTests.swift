@@ -1,6 +1,6 @@
 import Bytes
-import Host
 import Glibc
+import Host
 import TestKit
 import Testing
 

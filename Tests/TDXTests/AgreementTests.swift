@@ -42,15 +42,7 @@ import Testing
     }
 
     static func lines(of words: [String]) -> [String] {
-        let command = words.map { "'" + $0.replacing("'", with: "'\\''") + "'" }.joined(separator: " ")
-        guard let pipe = unsafe popen(command + " 2>/dev/null", "r") else { return [] }
-        var (lines, buffer): ([String], [CChar]) = ([], [CChar](repeating: 0, count: 1 << 16))
-        while unsafe fgets(&buffer, Int32(buffer.count), pipe) != nil {
-            let bytes = buffer.prefix { $0 != 0 && $0 != 10 }.map { UInt8(bitPattern: $0) }
-            lines.append(String(decoding: bytes, as: UTF8.self))
-        }
-        _ = unsafe pclose(pipe)
-        return lines
+        ((try? Tool.run(words))?.text ?? "").split(separator: "\n").map(String.init)
     }
 
     static func samples() throws -> [Sample] {
@@ -75,10 +67,12 @@ import Testing
             print("skipped: no dcap-qvl in \(Self.python); pip install dcap-qvl into a venv, set NACRE_VENV to it")
             return
         }
-        var template = Array("/tmp/nacre-dcap-XXXXXX".utf8CString)
-        let directory = unsafe String(cString: try #require(unsafe mkdtemp(&template)))
-        defer { _ = Self.lines(of: ["rm", "-r", directory]) }
         let samples = try Self.samples()
+        try withTemporaryFolder { try compare(samples, in: $0) }
+        print("compared \(samples.count) samples with dcap-qvl")
+    }
+
+    private func compare(_ samples: [Sample], in directory: String) throws {
         for (index, sample) in samples.enumerated() {
             let folder = "\(directory)/\(index)"
             _ = unsafe mkdir(folder, 0o700)
@@ -96,7 +90,6 @@ import Testing
                 ? .status(parts[2], parts[3].split(separator: ",").map(String.init)) : .refused(parts[2])
             compare(sample, ours: ours(sample), theirs: theirs)
         }
-        print("compared \(samples.count) samples with dcap-qvl")
     }
 
     private func ours(_ sample: Sample) -> Outcome {

@@ -1,5 +1,4 @@
 import Bytes
-import Glibc
 import TestKit
 import Testing
 
@@ -12,9 +11,6 @@ import Testing
         $0.expect["authentic"]?.bool == true && $0.inputs["root"]?.string == "roots/intel/sgx_root_ca.der"
     }
 
-    /// Mutations of each genuine quote. An unoptimised build does 300 a second; `NACRE_MUTATIONS=10000` for all.
-    static let count = unsafe getenv("NACRE_MUTATIONS").flatMap { unsafe Int(String(cString: $0)) } ?? 400
-
     @Test(arguments: authentic)
     func noMutationOfAQuoteVerifies(_ vector: Vectors.Case) throws {
         let original = try vector.read("quote")
@@ -22,7 +18,7 @@ import Testing
         let verifier = QuoteVerifier(cache: VerificationCache())
         _ = try verifier.verify(original, collateral: collateral, at: vector.time)
         var generator = SeededGenerator(seed: 0x7D10)
-        for round in 0..<Self.count {
+        for round in 0..<mutations(quick: 400) {
             let damaged = mutate(original, with: &generator)
             guard damaged != original else { continue }
             #expect(throws: Finding.self, "round \(round)") {
@@ -41,7 +37,7 @@ import Testing
         let verifier = QuoteVerifier(cache: VerificationCache())
         _ = try verifier.verify(quote, collateral: original, at: vector.time)
         var generator = SeededGenerator(seed: 0xC011)
-        for round in 0..<(Self.count / 8) {
+        for round in 0..<(mutations(quick: 400) / 8) {
             let damaged = mutate(original, with: &generator)
             guard let read = try? Collateral(parsing: damaged), read != meaning else { continue }
             #expect(throws: Finding.self, "round \(round)") {

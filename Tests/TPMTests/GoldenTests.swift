@@ -16,15 +16,8 @@ import Testing
 
     /// Standard output and exit status of a shell command of this file's own making.
     static func run(_ command: String) -> (output: String, status: Int32) {
-        guard let pipe = unsafe popen("\(command) 2>/dev/null", "r") else { return ("", -1) }
-        var output: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 4096)
-        while true {
-            let count = unsafe fread(&chunk, 1, chunk.count, pipe)
-            if count == 0 { break }
-            output += chunk.prefix(count)
-        }
-        return (String(decoding: output, as: UTF8.self), unsafe pclose(pipe))
+        guard let answer = try? Tool.run(["/bin/sh", "-c", "exec \(command)"]) else { return ("", -1) }
+        return (answer.text, answer.status)
     }
 
     /// The file that `tpm2_quote` writes: selection, then digests in groups of eight.

@@ -1,3 +1,5 @@
+import Glibc
+
 /// Deterministic pseudo-random numbers (SplitMix64), so that a failing mutation can be run again from its seed.
 public struct SeededGenerator: RandomNumberGenerator, Sendable {
     private var state: UInt64
@@ -25,4 +27,11 @@ public func mutate(_ bytes: [UInt8], with generator: inout SeededGenerator) -> [
     default: result[index] ^= 1 << UInt8.random(in: 0..<8, using: &generator)
     }
     return result
+}
+
+/// How many mutations a test tries: `full` under `NACRE_MUTATIONS=full` (`make test-full`), which takes minutes in
+/// unoptimised code; `quick` otherwise.
+public func mutations(_ full: Int = 10_000, quick: Int) -> Int {
+    guard let value = unsafe getenv("NACRE_MUTATIONS"), unsafe String(cString: value) == "full" else { return quick }
+    return full
 }

@@ -88,6 +88,12 @@ public final class TemporaryFolder: Sendable {
     }
 }
 
+/// A temporary folder for the time of `body`.
+public func withTemporaryFolder<R>(_ body: (String) throws -> R) throws -> R {
+    let folder = try TemporaryFolder()
+    return try withExtendedLifetime(folder) { try body(folder.path) }
+}
+
 /// Runs `body` on a thread of its own, for blocking calls that must not occupy Swift's few pool threads.
 public func onThread<R: Sendable>(_ body: @escaping @Sendable () -> R) async -> R {
     await withCheckedContinuation { continuation in

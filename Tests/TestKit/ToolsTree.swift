@@ -2,19 +2,22 @@ import Glibc
 
 /// Programs of the Debian 13 tools tree that the image is built with, run on any host through the tree's own loader.
 public enum ToolsTree {
+    private static let build = "/" + #filePath.split(separator: "/").dropLast(3).joined(separator: "/") + "/build"
+
     /// `$NACRE_TOOLS_TREE`, else `build/tools` of the checkout; `nil` where there is none.
     public static let root: String? = {
-        var candidates = ["/" + #filePath.split(separator: "/").dropLast(3).joined(separator: "/") + "/build/tools"]
+        var candidates = ["\(build)/tools"]
         if let set = unsafe getenv("NACRE_TOOLS_TREE") { candidates.insert(unsafe String(cString: set), at: 0) }
         return candidates.first { unsafe access("\($0)/usr/lib", R_OK) == 0 }
     }()
 
-    /// A file of the tree, else of the host; `nil` with a line that says what was skipped.
+    /// A file of the tree, else of Debian's firmware that `tools/swift-test` unpacked, else of the host; `nil` with a
+    /// line that says what was skipped.
     public static func file(_ path: String) -> String? {
-        for candidate in [root.map { $0 + path }, path] {
-            if let candidate, unsafe access(candidate, R_OK) == 0 { return candidate }
+        for candidate in [root.map { $0 + path }, "\(build)/ovmf\(path)", path].compactMap(\.self) {
+            if unsafe access(candidate, R_OK) == 0 { return candidate }
         }
-        print("skipped: no \(path) in $NACRE_TOOLS_TREE, build/tools or on this machine")
+        print("skipped: no \(path) in $NACRE_TOOLS_TREE, build/tools, build/ovmf or on this machine")
         return nil
     }
 
