@@ -61,7 +61,8 @@ let package = Package(
         room(
             "Attestation",
             [
-                "Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "Linux",
+                "Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest",
+                "Linux",
                 "CLinux",
             ]),
         room(
@@ -83,7 +84,8 @@ let package = Package(
             dependencies: ["Bytes", "Linux", "TPMDevice", "Attestation", "NodeService", "CSystemd"],
             swiftSettings: strict),
         .executableTarget(
-            name: "verity-init", dependencies: ["CEarlyInit", "Bytes", "VerityRoot", "MeasuredPhase", "Linux", "CLinux"],
+            name: "verity-init",
+            dependencies: ["CEarlyInit", "Bytes", "VerityRoot", "MeasuredPhase", "Linux", "CLinux"],
             swiftSettings: strict),
 
         // Ratios against raw OpenSSL and other programs; the only target beside Crypto that sees COpenSSL, as baseline.
@@ -125,6 +127,10 @@ let package = Package(
         .testTarget(
             name: "CLITests",
             dependencies: ["nacre", "Bytes", "Crypto", "HTTP", "Manifest", "Attestation", "SyntheticNode", "TestKit"],
+            swiftSettings: strict),
+        // Boots the built image through the built command line.
+        .testTarget(
+            name: "IntegrationTests", dependencies: ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TestKit"],
             swiftSettings: strict),
     ]
 )
