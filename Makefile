@@ -61,6 +61,11 @@ up: setup
 down:
 	build/bin/nacre down --dir cluster
 
+# The long cases too, on both profiles; nothing may be skipped. Then everything is built twice and compared.
+test-boot: image image-debug
+	NACRE_BOOT=all NACRE_REQUIRE_BOOT=1 swift test --filter '^IntegrationTests\.'
+	tools/test-reproducible
+
 lock: nacre
 	build/bin/nacre image lock
 
