@@ -83,7 +83,8 @@ final class DiskCopy {
         let start = Array(try readFile(Built.bootstrapper).prefix(4096))
         var found: Int?
         for block in stride(from: root.offset, to: root.offset + root.count, by: 4096)
-        where try read(at: block, count: 64) == Array(start.prefix(64)) && read(at: block, count: start.count) == start {
+        where try read(at: block, count: 64) == Array(start.prefix(64)) && read(at: block, count: start.count) == start
+        {
             found = block
             break
         }
