@@ -43,6 +43,7 @@ build/bin/verity-init: $(SOURCES)
 nacre: build/bin/nacre
 
 signing/development.key: | build/bin/nacre
+	@mkdir -p $(@D)
 	build/bin/nacre manifest keygen --out $@
 
 BUILD_IMAGE = build/bin/nacre image build --configuration mkosi --binaries build/bin --key signing/development.key \
