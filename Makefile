@@ -44,6 +44,7 @@ build/bin/verity-init: $(SOURCES)
 nacre: build/bin/nacre
 
 signing/development.key: | build/bin/nacre
+	@mkdir -p $(@D)
 	build/bin/nacre manifest keygen --out $@
 
 BUILD_IMAGE = build/bin/nacre image build --configuration mkosi --binaries build/bin --key signing/development.key \
@@ -61,6 +62,11 @@ up: setup
 
 down:
 	build/bin/nacre down --dir cluster
+
+# The long cases too, on both profiles; nothing may be skipped. Then everything is built twice and compared.
+test-boot: image image-debug
+	NACRE_BOOT=all NACRE_REQUIRE_BOOT=1 swift test --filter '^IntegrationTests\.'
+	tools/test-reproducible
 
 lock: nacre
 	build/bin/nacre image lock

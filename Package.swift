@@ -129,5 +129,9 @@ let package = Package(
             name: "CLITests",
             dependencies: ["nacre", "Bytes", "Crypto", "HTTP", "Manifest", "Attestation", "SyntheticNode", "TestKit"],
             swiftSettings: strict),
+        // Boots the built image through the built command line.
+        .testTarget(
+            name: "IntegrationTests", dependencies: ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TestKit"],
+            swiftSettings: strict),
     ]
 )

@@ -1,0 +1,112 @@
+import Bytes
+import Glibc
+import TestKit
+import Testing
+
+/// One machine in a cluster directory of its own, driven through the command line. It ends with this object.
+final class LocalNode: Sendable {
+    private let folder: TemporaryFolder
+    let directory: String
+    private let image: String
+    private let manifest: [String]
+
+    /// - Parameters:
+    ///   - image: the disk to boot.
+    ///   - manifest: the options that say what to judge it by; by default the signed production manifest.
+    init(image: String = Built.disk, manifest: [String] = LocalNode.production) throws {
+        folder = try TemporaryFolder()
+        directory = folder.path + "/cluster"
+        self.image = image
+        self.manifest = manifest
+    }
+
+    static let production = [
+        "--manifest", Built.manifest, "--bundle", Built.bundle, "--trust-root", Built.trustRoot,
+    ]
+    /// Emulation on a shared machine: five times what a boot takes on an idle one.
+    static let patience = 240
+
+    private var upCommand: [String] {
+        [Built.nacre, "up", "--dir", directory, "--image", image, "--firmware", Built.firmware]
+            + ["--timeout", String(Self.patience), "-o", "json"] + manifest
+    }
+
+    func up() async throws -> Tool.Output { try await run(upCommand) }
+
+    /// `nacre up`, killed (SIGKILL, itself alone) after `seconds`.
+    func up(killedAfter seconds: Double) async throws -> Tool.Output {
+        try await run(["timeout", "--foreground", "--signal", "KILL", String(seconds)] + upCommand)
+    }
+
+    func down() async throws -> Tool.Output { try await run([Built.nacre, "down", "--dir", directory, "-o", "json"]) }
+
+    func nacre(_ arguments: String...) async throws -> Tool.Output { try await run([Built.nacre] + arguments) }
+
+    /// `nacre verify` of the live node.
+    func verify(by manifest: [String]? = nil, _ more: String...) async throws -> Tool.Output {
+        try await run([Built.nacre, "verify", try endpoint(), "-o", "json"] + (manifest ?? self.manifest) + more)
+    }
+
+    /// Where the node answers, host:port, as the cluster's document has it.
+    func endpoint() throws -> String {
+        let cluster = try JSON(parsing: readFile(directory + "/cluster.json"))
+        let node = try #require(cluster["nodes"]?.array?.first)
+        let endpoint = try #require(node["endpoint"]?.string)
+        return endpoint.hasPrefix("https://") ? String(endpoint.dropFirst(8)) : endpoint
+    }
+
+    /// Everything the machine ever wrote to its serial port.
+    func console() throws -> String {
+        String(decoding: try readFile(directory + "/vm/control-plane-0/console.log"), as: UTF8.self)
+    }
+
+    /// Command lines of processes that still name this directory.
+    func processes() throws -> [String] {
+        let found = try Tool.run(["pgrep", "-af", "--", "(qemu|swtpm).*" + directory])
+        return found.text.split(separator: "\n").map(String.init)
+    }
+
+    /// Ends the machine, twice, and expects that nothing of it is left.
+    func endsWithoutTrace() async throws {
+        let first = try await down()
+        #expect(first.status == 0, "\(first.errors)")
+        #expect(try processes().isEmpty)
+        #expect(unsafe access(directory, F_OK) != 0, "`nacre up` made the directory, `nacre down` leaves none")
+        let again = try await down()
+        #expect(again.status == 0, "\(again.errors)")
+        #expect(try JSON(parsing: again.output)["ended"] == [])
+    }
+
+    private func run(_ command: [String]) async throws -> Tool.Output {
+        try await onThread { Result { try Tool.run(command) } }.get()
+    }
+
+    deinit { _ = try? Tool.run([Built.nacre, "down", "--dir", directory, "--quiet"]) }
+}
+
+/// Boots the production image once for all tests of a suite, and expects that nothing is left after them.
+struct ProductionBoot: SuiteTrait, TestScoping {
+    @TaskLocal private static var running: (node: LocalNode, first: Tool.Output)?
+
+    static var node: LocalNode {
+        get throws { try #require(running).node }
+    }
+    /// What the first `nacre up` printed.
+    static var first: Tool.Output {
+        get throws { try #require(running).first }
+    }
+
+    func provideScope(
+        for test: Test, testCase: Test.Case?, performing body: @Sendable () async throws -> Void
+    ) async throws {
+        let node = try LocalNode()
+        let first = try await node.up()
+        try await Self.$running.withValue((node, first)) { try await body() }
+        try await node.endsWithoutTrace()
+    }
+}
+
+extension Trait where Self == ProductionBoot {
+    /// The tests of the suite share one machine that runs the production image.
+    static var productionBoot: Self { Self() }
+}
