@@ -66,3 +66,8 @@ static inline int nacre_pidfd_send_signal(int pidfd, int number) {
 static const unsigned long nacre_kvm_get_api_version = 0xAE00;
 static const unsigned long nacre_kvm_create_vm = 0xAE01;
 static const unsigned long nacre_kvm_create_vcpu = 0xAE41;
+static inline unsigned long long nacre_timestamp_counter(void) {
+    unsigned int low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (unsigned long long)high << 32 | low;
+}

@@ -12,14 +12,15 @@ public struct BootStages: Equatable, Sendable {
     /// - Parameters:
     ///   - initrd: contents of `/run/nacre/stages`, lines of `name milliseconds`.
     ///   - loaderTime: contents of the EFI variable LoaderTimeExecUSec, where the loader left one.
-    public init(initrd: String, loaderTime: [UInt8] = [], root: Int, attestable: Int) {
+    ///   - firmware: milliseconds before the kernel by another clock, used where the loader says nothing.
+    public init(initrd: String, loaderTime: [UInt8] = [], firmware: Int? = nil, root: Int, attestable: Int) {
         var times: [Substring: Int] = [:]
         for line in initrd.split(separator: "\n").prefix(16) {
             let words = line.split(separator: " ")
             if let name = words.first, words.count == 2, let time = Int(words[1]), time >= 0 { times[name] = time }
         }
         let found: [(String, Int?)] = [
-            ("firmware", Self.milliseconds(loaderTime: loaderTime)), ("kernel", times["initrd"]),
+            ("firmware", Self.milliseconds(loaderTime: loaderTime) ?? firmware), ("kernel", times["initrd"]),
             ("initrd", times["switch-root"]), ("root", root), ("attestable", attestable),
         ]
         stages = found.compactMap { name, time in time.map { Evidence.Stage(name: name, milliseconds: $0) } }

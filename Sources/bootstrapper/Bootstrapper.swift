@@ -126,9 +126,11 @@ struct Bootstrapper {
     /// Says how the boot went, to the console for people and to systemd.
     private func announce() {
         let efi = "/sys/firmware/efi/efivars/LoaderTimeExecUSec-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+        let attestable = BootClock.milliseconds
         let stages = BootStages(
             initrd: (try? File.text("/run/nacre/stages", limit: 4096)) ?? "",
-            loaderTime: (try? File.contents(efi, limit: 256)) ?? [], root: started, attestable: BootClock.milliseconds)
+            loaderTime: (try? File.contents(efi, limit: 256)) ?? [], firmware: BootClock.millisecondsBeforeKernel(),
+            root: started, attestable: attestable)
         source?.publish(stages.stages)
         var fields = ["NACRE_PHASE": "attestable"]
         for stage in stages.stages { fields["NACRE_STAGE_\(stage.name.uppercased())_MS"] = "\(stage.milliseconds)" }

@@ -4,5 +4,5 @@ struct Image: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "image",
         abstract: "Build images and predict what they measure.",
-        subcommands: [ImageBuildCommand.self, ImageLockCommand.self, ImageMeasure.self])
+        subcommands: [ImageBuildCommand.self, ImageLockCommand.self, ImageMeasure.self, ImageDiff.self])
 }
