@@ -67,6 +67,8 @@ struct ImageBuildCommand: AsyncParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func run() async throws {
+        // Modes of files that the build makes end up in the root and so in its hash: not the caller's choice.
+        _ = umask(0o022)
         let request = BuildRequest(
             configuration: places.absolute(places.configuration), binaries: places.absolute(binaries),
             output: places.absolute(out), cache: places.absolute(places.cache), profile: profile.rawValue,
