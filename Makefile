@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help up down image image-debug nacre bin setup lock lint clean test test-fast test-full test-build test-unit test-integration bench
+.PHONY: help up down image image-debug nacre bin setup lock lint clean test test-fast test-full test-build test-unit test-integration test-boot bench
 
 help:
 	@echo 'make up         everything: dependencies, image, local node booted and verified'
@@ -10,6 +10,7 @@ help:
 	@echo 'make image      the node image (build/image); image-debug: with a root shell on the serial console'
 	@echo 'make nacre      the command line (build/bin/nacre)'
 	@echo 'make test-fast  the tests that boot no image;  make test-full: with all the mutations'
+	@echo 'make test-boot  the long boot tests on both profiles, and everything built twice and compared'
 	@echo 'make bench      verification against raw OpenSSL and dcap-qvl'
 	@echo 'make lock       pin the packages of today;  make lint, make down, make clean'
 
@@ -58,7 +59,8 @@ image-debug: bin signing/development.key
 
 up: setup
 	$(MAKE) image
-	build/bin/nacre up --dir cluster
+	build/bin/nacre up --dir cluster --image build/image/nacre.raw --manifest build/image/manifest.json \
+		--bundle build/image/manifest.json.sigstore.json --trust-root signing/development.key.trustroot.json
 
 down:
 	build/bin/nacre down --dir cluster
