@@ -161,10 +161,11 @@ public struct AppraisalPolicy: Sendable, Equatable {
     private static func registers(_ json: JSON?) throws(ParseError) -> [Int]? {
         guard let json else { return nil }
         let indices = json.array?.compactMap(\.integer) ?? []
-        guard let list = json.array, indices.count == list.count, Set(indices).count == indices.count,
+        guard let list = json.array, !list.isEmpty, indices.count == list.count, Set(indices).count == indices.count,
             indices.allSatisfy((0...23).contains)
         else {
-            throw ParseError("form", field: "policy.registers", offset: 0, "must be different registers 0 to 23")
+            throw ParseError(
+                "form", field: "policy.registers", offset: 0, "must be one or more different registers 0 to 23")
         }
         return indices.sorted()
     }

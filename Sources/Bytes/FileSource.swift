@@ -18,11 +18,13 @@ private final class OpenFile: Sendable {
 
     init(_ path: String) throws(ParseError) {
         self.path = path
-        descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
         guard descriptor >= 0 else { throw Self.failure(path, 0) }
         var status = stat()
-        // `lseek` tells the size of a block device too; a directory would answer with nonsense.
-        guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT != S_IFDIR else {
+        // `lseek` tells the size of a block device too; a directory would answer with nonsense, a FIFO never.
+        guard unsafe fstat(descriptor, &status) == 0,
+            status.st_mode & S_IFMT == S_IFREG || status.st_mode & S_IFMT == S_IFBLK
+        else {
             close(descriptor)
             throw ParseError("missing", field: path, offset: 0, "not a file")
         }

@@ -187,8 +187,23 @@ extension HostFiles {
         while true {
             let count = copy_file_range(source, nil, target, nil, 1 << 30, 0)
             if count < 0, errno == EINTR { continue }
-            guard count >= 0 else { throw problem("copying to", path) }
             if count == 0 { break }
+            if count < 0 {
+                // Not between these two file systems: by hand, from where it stopped.
+                guard errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP else {
+                    throw problem("copying to", path)
+                }
+                let size = size(from)
+                var offset = Int(lseek(source, 0, SEEK_CUR))
+                while offset < size {
+                    let chunk = try read(from, from: offset, limit: 1 << 20)
+                    guard !chunk.isEmpty, unsafe Glibc.write(target, chunk, chunk.count) == chunk.count else {
+                        throw problem("copying to", path)
+                    }
+                    offset += chunk.count
+                }
+                break
+            }
         }
         guard fchmod(target, mode) == 0 else { throw problem("setting the mode of", path) }
     }

@@ -1,5 +1,6 @@
 import Bytes
 import Crypto
+import Glibc
 import Host
 
 /// What `nacre image build` was asked for.
@@ -118,10 +119,8 @@ public struct ImageBuilder: Sendable {
         let start = ContinuousClock.now
         try await finish(staging)
         stage("measure and sign", ContinuousClock.now - start)
-        for name in try HostFiles.names(in: staging) {
-            let path = "\(staging)/\(name)"
-            if !HostFiles.isDirectory(path) { try HostFiles.flush(path) }
-        }
+        // Everything of it reaches the disk before its name does.
+        sync()
         // The old result goes first: between the two renames there is no image, never half of one.
         let old = "\(work)/old"
         if HostFiles.exists(request.output) { try HostFiles.move(request.output, to: old) }
@@ -200,7 +199,9 @@ struct Mkosi {
         let tree = "\(directory)/\(Hex.encode(digest.finish().prefix(16)))"
         if HostFiles.exists("\(tree)/usr/bin/zstd") { return tree }
         progress("building the tools tree (once for each lock)")
-        let output = "\(work)/tools-output"
+        // Beside the place it is renamed to: the cache may lie on another file system than the build.
+        let output = "\(directory)/.partial"
+        try HostFiles.remove(output)
         try HostFiles.makeDirectory(output)
         let packages = try packageDirectory(.tools)
         try run(
@@ -216,6 +217,7 @@ struct Mkosi {
             try HostFiles.makeDirectory("\(built)/etc/\(name)")
         }
         try HostFiles.remove(tree)
+        sync()
         try HostFiles.move(built, to: tree)
         return tree
     }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Bytes
 import Crypto
+import Host
 import Manifest
 
 struct ManifestKeygen: ParsableCommand {
@@ -20,10 +21,15 @@ struct ManifestKeygen: ParsableCommand {
     func run() throws {
         let key = try PrivateKey(generating: .p256)
         let root = try TrustRoot(keys: [TrustRoot.Key(key: key.publicKey, role: .development)])
-        // The private key first: it decides whether anything is written at all.
-        try Input.write(try key.pem(), to: out, mode: 0o600, replacing: false)
+        if HostFiles.exists(out) {
+            throw Finding(
+                "write-failed", claim: out, expected: "no file of that name", actual: "one is there",
+                next: "a key is never overwritten: choose another name, or move the old one away")
+        }
         try Input.write(Array(key.publicKey.pem.utf8), to: out + ".pub")
         try Input.write(Array(root.json.pretty.utf8), to: out + ".trustroot.json")
+        // The private key last: where it stands, the files that belong to it do too, whenever this was killed.
+        try Input.write(try key.pem(), to: out, mode: 0o600, replacing: false)
         output.note("\(out): development key \(key.publicKey.fingerprint)")
         if output.output == .json {
             Report.out(JSON.fields(["key": .string(out), "signer": .string(key.publicKey.fingerprint)]).compact + "\n")

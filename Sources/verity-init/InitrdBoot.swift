@@ -182,7 +182,9 @@ struct InitrdBoot {
     /// there otherwise.
     func startSystem() throws {
         for path in ["/usr/lib/systemd/systemd", "/sbin/init"] where File.exists(path) {
-            try Exec.replaceProcess(path, environment: ["HOME=/", "TERM=linux"])
+            // Set and empty: systemd then leaves alone the EFI variable SystemdOptions, a second command line that the
+            // host could write and nothing measures.
+            try Exec.replaceProcess(path, environment: ["HOME=/", "TERM=linux", "SYSTEMD_EFI_OPTIONS="])
         }
         throw Failure("the root file system has no init")
     }
