@@ -78,8 +78,13 @@ public struct ImageBuilder: Sendable {
             try HostFiles.makeDirectories(directory)
         }
         try HostFiles.makeDirectories(HostFiles.parent(of: request.output))
-        let work = "\(HostFiles.parent(of: request.output))/.\(HostFiles.name(of: request.output)).work"
-        try HostFiles.remove(work)
+        // A name of its own: mkosi may outlive a build that was killed, and then writes where nobody looks any more.
+        let parent = HostFiles.parent(of: request.output)
+        let prefix = ".\(HostFiles.name(of: request.output)).work-"
+        for name in try HostFiles.names(in: parent) where name.hasPrefix(prefix) {
+            try? HostFiles.remove("\(parent)/\(name)")
+        }
+        let work = "\(parent)/\(prefix)\(Hex.encode(randomBytes(4)))"
         try HostFiles.makeDirectory(work)
         let lockBytes = try HostFiles.read("\(request.configuration)/lock.json", limit: 16 << 20)
         let lock: PackageLock
@@ -200,8 +205,10 @@ struct Mkosi {
         if HostFiles.exists("\(tree)/usr/bin/zstd") { return tree }
         progress("building the tools tree (once for each lock)")
         // Beside the place it is renamed to: the cache may lie on another file system than the build.
-        let output = "\(directory)/.partial"
-        try HostFiles.remove(output)
+        for name in try HostFiles.names(in: directory) where name.hasPrefix(".partial-") {
+            try? HostFiles.remove("\(directory)/\(name)")
+        }
+        let output = "\(directory)/.partial-\(Hex.encode(randomBytes(4)))"
         try HostFiles.makeDirectory(output)
         let packages = try packageDirectory(.tools)
         try run(
