@@ -207,7 +207,7 @@ public enum Curve: String, Sendable, CaseIterable {
     }
 }
 
-/// A private key, P-256 or P-384; its bytes stay inside libcrypto, which wipes them when it goes.
+/// A private key; its bytes stay inside libcrypto, which wipes them when it goes.
 @safe public final class PrivateKey: @unchecked Sendable {
     // Sendable by hand: an EVP_PKEY is reference counted and never changed after construction.
     let handle: OpaquePointer
@@ -215,6 +215,14 @@ public enum Curve: String, Sendable, CaseIterable {
     public init(generating curve: Curve) throws(CryptoError) {
         guard let key = unsafe nacre_ec_keygen(curve.openSSLName) else {
             throw CryptoError.library("cannot make a \(curve) key")
+        }
+        unsafe handle = key
+    }
+
+    /// RSA of 2048 to 8192 bits.
+    public init(generatingRSA bits: Int) throws(CryptoError) {
+        guard (2048...8192).contains(bits), let key = unsafe nacre_rsa_keygen(UInt32(bits)) else {
+            throw CryptoError.library("cannot make an RSA key of \(bits) bits")
         }
         unsafe handle = key
     }

@@ -1,4 +1,5 @@
 import Bytes
+import SimulatedTEE
 import Glibc
 import TestKit
 import Testing
@@ -52,12 +53,12 @@ import Testing
                 root: try vector.read("root"), time: vector.time, divergence: nil)
         }
         for test in PlatformCase.all {
-            var platform = try TestPlatform()
+            var platform = try TDXPlatform()
             try test.change(&platform)
             samples.append(
                 Sample(
                     name: test.name, quote: try platform.quote(), collateral: try platform.collateral(),
-                    root: try platform.rootCertificate(), time: TestPlatform.time, divergence: test.divergence))
+                    root: try platform.rootCertificate(), time: PlatformCase.time, divergence: test.divergence))
         }
         return samples
     }
