@@ -19,13 +19,19 @@ extension Appraisal {
     mutating func checkTPM() throws(Finding) {
         let demanded = demandedRegisters
         guard let tpm = evidence.tpm else {
-            guard demanded.isEmpty else {
+            // Registers that the policy itself names are wanted whatever else shows the image.
+            let isCovered = hardwareCoversImage && policy.registers == nil && policy.banks == nil
+            guard demanded.isEmpty || isCovered else {
                 throw Finding(
                     "register-missing", claim: "tpm", expected: "a quote over \(Self.names(demanded))",
                     actual: "no TPM evidence", source: registerSource,
                     next: "a register that the manifest names and the evidence lacks cannot be accepted")
             }
-            listRegistersNotDemanded()
+            if isCovered, !demanded.isEmpty {
+                unchecked.append("tpm: this node has none; the hardware report covers the same boot")
+            } else {
+                listRegistersNotDemanded()
+            }
             return
         }
         let key = try Self.tpm { () throws(TPMError) in try AttestationKey(parsing: tpm.attestationKey) }
@@ -55,6 +61,11 @@ extension Appraisal {
     private mutating func checkRoot(_ key: AttestationKey, _ tpm: Evidence.TPMEvidence) throws(Finding) {
         if !tpm.certificates.isEmpty, !policy.tpmRoots.isEmpty, policy.allowTPMRoot >= .certified {
             try checkCertificates(key, tpm.certificates)
+            return
+        }
+        // The report names this key, and what asked for the report is the manifest's own image.
+        if hardwareCoversImage {
+            held("tpm attestation key", "named by the hardware report of the measured image")
             return
         }
         guard policy.allowTPMRoot == .development else {

@@ -32,6 +32,9 @@ public struct Appraisal {
     var claims: [String: JSON] = [:]
     var unchecked: [String] = []
     var marks: [String] = []
+    /// Whether the hardware report by itself establishes which image runs, kernel, command line and root hash included:
+    /// then what the image says of its TPM is believed.
+    var hardwareCoversImage = false
     /// Steps done, for people: claim and whether it held.
     private(set) var steps: [Step] = []
 
@@ -96,6 +99,12 @@ public struct Appraisal {
 
     mutating func mark(_ word: String) { if !marks.contains(word) { marks.append(word) } }
 
+    /// Nothing that follows proves anything.
+    mutating func markSimulated() {
+        mark("simulated")
+        claims["protection"] = "simulated"
+    }
+
     private mutating func listUnchecked() {
         for item in unchecked { steps.append(Step(claim: item, mark: .unchecked, detail: "not checked")) }
     }
@@ -142,6 +151,14 @@ public struct Appraisal {
         }
         claims["imageDigest"] = .hex(reference.manifest.imageDigest)
         claims["version"] = .string(reference.manifest.version)
+        if claims["protection"] == nil {
+            claims["protection"] =
+                switch evidence.platform {
+                case .tpm: "none-local-tpm"
+                case .snp: "sev-snp"
+                case .tdx: "tdx"
+                }
+        }
     }
 
     /// The manifest itself under the policy: signer, profile, age, rollback floor.
@@ -171,6 +188,14 @@ public struct Appraisal {
                     source: "policy.allowDebugProfile", next: "run the production image: a debug image lets people in")
             }
             mark("debug")
+        }
+        if manifest.profile == .simulated {
+            guard !policy.simulatedRoots.isEmpty else {
+                throw Finding(
+                    "policy-simulated-profile", claim: "manifest profile", expected: "production", actual: "simulated",
+                    source: "policy.simulatedRoots", next: "run the production image: this one only plays a TEE")
+            }
+            markSimulated()
         }
         guard time <= manifest.notAfter else {
             throw Finding(

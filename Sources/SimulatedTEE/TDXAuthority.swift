@@ -46,9 +46,11 @@ public struct TDXAuthority: Sendable {
         return try made.certificate(signedBy: key).der
     }
 
-    /// This authority's own certificate.
-    public func root() throws(CryptoError) -> [UInt8] {
-        try certificate(Subject(name: name, key: key, serial: [1], isCA: true))
+    /// This authority's own certificate, issued as number `serial`.
+    public func root(serial: [UInt8] = [1], notAfter: String = "2045-01-01T00:00:00Z") throws(CryptoError) -> [UInt8] {
+        var subject = Subject(name: name, key: key, serial: serial, isCA: true)
+        subject.notAfter = notAfter
+        return try certificate(subject)
     }
 
     public func revocationList(

@@ -43,8 +43,25 @@ struct ImageBuildCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Where the finished image directory goes.", valueName: "dir"))
     var out = "build/image"
 
-    @Option(help: "Profile; 'debug' has a login on the serial console, and other measurements.")
+    @Option(help: "Profile; 'debug' has a login on the serial console, 'simulated' a TEE that proves nothing.")
     var profile = Manifest.Profile.production
+
+    @Option(
+        name: .customLong("extra-tree"),
+        help: ArgumentHelp("Directory with files for the image that the profile keeps; repeat.", valueName: "dir"))
+    var extraTrees: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "Firmware that confidential VMs are launched with, code and variables in one; the pinned OVMF by default.",
+            valueName: "file"))
+    var firmware: String?
+
+    @Option(help: ArgumentHelp("Numbers of vCPUs to publish SEV-SNP launch digests for.", valueName: "n,…"))
+    var vcpus = CommaList<Int>([])
+
+    @Option(help: ArgumentHelp("QEMU CPU models to publish SEV-SNP launch digests for.", valueName: "type,…"))
+    var vcpuType = CommaList<String>(["EPYC-v4"])
 
     @Option(help: ArgumentHelp("Private key that signs the manifest, PEM.", valueName: "file"))
     var key = "signing/development.key"
@@ -66,13 +83,15 @@ struct ImageBuildCommand: AsyncParsableCommand {
 
     @OptionGroup var output: OutputOptions
 
+    func validate() throws { try LaunchDigest.validate(vcpus: vcpus.values, types: vcpuType.values) }
+
     func run() async throws {
         // Modes of files that the build makes end up in the root and so in its hash: not the caller's choice.
         _ = umask(0o022)
         let request = BuildRequest(
             configuration: places.absolute(places.configuration), binaries: places.absolute(binaries),
             output: places.absolute(out), cache: places.absolute(places.cache), profile: profile.rawValue,
-            snapshot: snapshot)
+            extraTrees: extraTrees.map(places.absolute), snapshot: snapshot)
         let output = output
         let builder = ImageBuilder(
             request,
@@ -93,7 +112,9 @@ struct ImageBuildCommand: AsyncParsableCommand {
         typealias File = ImageBuilder.File
         let document = try await MeasurementRequest(
             image: "\(directory)/\(File.raw)", firmware: "\(directory)/\(File.firmwareCode)",
-            variables: "\(directory)/\(File.firmwareVariables)"
+            launchFirmware: firmware ?? "\(directory)/\(File.firmwareCombined)",
+            directKernel: "\(directory)/\(File.uki)", variables: "\(directory)/\(File.firmwareVariables)",
+            vcpus: vcpus.values, vcpuTypes: vcpuType.values
         ).document()
         try HostFiles.create("\(directory)/measurements.json", Array(document.json.pretty.utf8))
         let rootHash = String(decoding: try HostFiles.read("\(directory)/\(File.rootHash)", limit: 128), as: UTF8.self)

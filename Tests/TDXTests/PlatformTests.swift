@@ -56,8 +56,8 @@ import Testing
         )
         let cache = VerificationCache(capacity: 2)
         for (time, expected) in [
-            ("2026-02-20T00:00:00Z", "ok"), ("2026-03-04T00:00:00Z", "tcbinfo-expired"),
-            ("2026-01-31T00:00:00Z", "tcbinfo-not-yet-valid"), ("2035-01-02T00:00:00Z", "pck-expired"),
+            ("2026-02-20T00:00:00Z", "ok"), ("2044-01-02T00:00:00Z", "tcbinfo-expired"),
+            ("2026-01-31T00:00:00Z", "tcbinfo-not-yet-valid"), ("2045-01-02T00:00:00Z", "pck-expired"),
             ("2026-02-20T00:00:00Z", "ok"),
         ] {
             let time = try #require(Instant(time))
