@@ -2,7 +2,8 @@ import Bytes
 import Glibc
 import Linux
 
-/// A `ReportTree` as files: answers one FUSE message after the other.
+/// A `ReportTree` as files: answers one FUSE message after the other. Where the provider has runtime registers, the mount
+/// point holds `measurements` too, with the files of tsm-mr.
 struct FUSETree: Sendable {
     /// Directories between the mount point and the requests, from the top.
     private let path: [String]
@@ -15,20 +16,29 @@ struct FUSETree: Sendable {
 
     /// An open file: what it reads is fixed by its first read, what it writes into a blob counts when it is closed.
     private struct Handle {
-        let request: String
-        let attribute: ReportTree.Attribute
+        let target: Target
         var contents: [UInt8]?
         var pending: [UInt8]?
     }
+
+    private enum Target {
+        case attribute(request: String, ReportTree.Attribute)
+        case register(Int)
+    }
+
+    static let measurements = "measurements"
+    private static let measurementsNode: UInt64 = 15
+    /// Node numbers of registers' files begin here.
+    private static let firstRegister: UInt64 = 1 << 62
 
     /// Node numbers per request: itself, then its attributes.
     private static let stride: UInt64 = 16
     private static let maximumHandles = 1024
 
-    /// - Parameter path: at most 14 names.
+    /// - Parameter path: at most 13 names.
     init(_ tree: ReportTree, path: [String]) {
         self.tree = tree
-        self.path = Array(path.prefix(Int(Self.stride) - 2))
+        self.path = Array(path.prefix(Int(Self.stride) - 3))
     }
 
     /// The answer to one message; `nil` where none is due.
@@ -96,9 +106,17 @@ struct FUSETree: Sendable {
         case reports
         case request(UInt64, String)
         case attribute(UInt64, String, ReportTree.Attribute)
+        case measurements
+        case register(Int)
     }
 
     private func node(_ number: UInt64) throws(SystemError) -> Node {
+        if number == Self.measurementsNode { return .measurements }
+        if number >= Self.firstRegister {
+            let index = Int(clamping: number - Self.firstRegister)
+            guard try tree.registers().indices.contains(index) else { throw SystemError("node", code: ENOENT) }
+            return .register(index)
+        }
         let (request, place) = number.quotientAndRemainder(dividingBy: Self.stride)
         if request == 0 {
             let depth = Int(place) - 1
@@ -125,35 +143,46 @@ struct FUSETree: Sendable {
                 node: number * Self.stride + 1
                     + UInt64(ReportTree.Attribute.allCases.firstIndex(of: attribute) ?? 0),
                 isDirectory: false, mode: attribute.isWritable ? 0o200 : 0o444)
+        case .measurements:
+            FUSEAnswer.Attributes(node: Self.measurementsNode, isDirectory: true, mode: 0o755)
+        case .register(let index):
+            FUSEAnswer.Attributes(node: Self.firstRegister + UInt64(index), isDirectory: false, mode: 0o644)
         }
     }
 
     private func children(_ number: UInt64) throws(SystemError) -> [(name: String, attributes: FUSEAnswer.Attributes)] {
         switch try node(number) {
         case .folder(let depth):
-            [(path[depth], attributes(depth + 1 == path.count ? .reports : .folder(depth + 1)))]
+            let below = (path[depth], attributes(depth + 1 == path.count ? .reports : .folder(depth + 1)))
+            guard depth == 0, try !tree.registers().isEmpty else { return [below] }
+            return [below, (Self.measurements, attributes(.measurements))]
         case .reports:
-            requests.sorted { $0.key < $1.key }.map { ($0.value, attributes(.request($0.key, $0.value))) }
+            return requests.sorted { $0.key < $1.key }.map { ($0.value, attributes(.request($0.key, $0.value))) }
         case .request(let request, let name):
-            tree.attributes.map { ($0.rawValue, attributes(.attribute(request, name, $0))) }
-        case .attribute: throw SystemError("list", code: ENOTDIR)
+            return tree.attributes.map { ($0.rawValue, attributes(.attribute(request, name, $0))) }
+        case .measurements:
+            return try tree.registers().indices.map { ("rtmr\($0):sha384", attributes(.register($0))) }
+        case .attribute, .register: throw SystemError("list", code: ENOTDIR)
         }
     }
 
     // MARK: Files
 
     private mutating func open(_ number: UInt64, _ flags: Int32) throws(SystemError) -> [UInt8] {
-        guard case .attribute(_, let request, let attribute) = try node(number) else {
-            throw SystemError("open", code: EISDIR)
-        }
-        // configfs looks at the attribute itself, whatever the caller's privileges.
-        let access = flags & O_ACCMODE
-        guard access == (attribute.isWritable ? O_WRONLY : O_RDONLY) else {
-            throw SystemError(attribute.rawValue, code: EACCES)
+        let target: Target
+        switch try node(number) {
+        case .attribute(_, let request, let attribute):
+            // configfs looks at the attribute itself, whatever the caller's privileges.
+            guard flags & O_ACCMODE == (attribute.isWritable ? O_WRONLY : O_RDONLY) else {
+                throw SystemError(attribute.rawValue, code: EACCES)
+            }
+            target = .attribute(request: request, attribute)
+        case .register(let index): target = .register(index)
+        default: throw SystemError("open", code: EISDIR)
         }
         guard handles.count < Self.maximumHandles else { throw SystemError("open", code: ENFILE) }
         lastHandle += 1
-        handles[lastHandle] = Handle(request: request, attribute: attribute)
+        handles[lastHandle] = Handle(target: target)
         return FUSEAnswer.opened(lastHandle, flags: FUSEAnswer.directIO)
     }
 
@@ -163,7 +192,10 @@ struct FUSETree: Sendable {
         if let known = handle.contents {
             contents = known
         } else {
-            contents = try tree.read(handle.request, handle.attribute)
+            switch handle.target {
+            case .attribute(let request, let attribute): contents = try tree.read(request, attribute)
+            case .register(let index): contents = try tree.registers().dropFirst(index).first ?? []
+            }
             handles[number]?.contents = contents
         }
         return Array(contents.dropFirst(Int(clamping: offset)).prefix(Int(size)))
@@ -173,9 +205,15 @@ struct FUSETree: Sendable {
         _ number: UInt64, _ offset: UInt64, _ bytes: [UInt8]
     ) throws(SystemError) -> [UInt8] {
         guard let handle = handles[number] else { throw SystemError("write", code: EBADF) }
-        guard handle.attribute == .inblob else {
+        switch handle.target {
+        case .attribute(_, .inblob): break
+        case .attribute(let request, let attribute):
             // A text attribute takes each write for the whole value.
-            try tree.write(handle.request, handle.attribute, bytes)
+            try tree.write(request, attribute, bytes)
+            return FUSEAnswer.written(bytes.count)
+        case .register(let index):
+            guard offset == 0 else { throw SystemError("register", code: EINVAL) }
+            try tree.extend(index, by: bytes)
             return FUSEAnswer.written(bytes.count)
         }
         let (end, overflow) = Int(clamping: offset).addingReportingOverflow(bytes.count)
@@ -189,8 +227,10 @@ struct FUSETree: Sendable {
 
     /// A blob counts once its writer has closed it.
     private mutating func commit(_ number: UInt64) throws(SystemError) {
-        guard let handle = handles[number], let pending = handle.pending else { return }
+        guard let handle = handles[number], let pending = handle.pending,
+            case .attribute(let request, let attribute) = handle.target
+        else { return }
         handles[number]?.pending = nil
-        try tree.write(handle.request, handle.attribute, pending)
+        try tree.write(request, attribute, pending)
     }
 }

@@ -1,4 +1,5 @@
 import Bytes
+import Crypto
 import Glibc
 import Linux
 
@@ -10,6 +11,8 @@ public protocol ReportProvider: Sendable {
     var hasPrivilegeLevels: Bool { get }
     /// Whether requests have `service_…` and `manifestblob` (SEV-SNP under an SVSM).
     var hasServices: Bool { get }
+    /// Runtime measurement registers as firmware and kernel left them; empty for providers without any (SEV-SNP).
+    func registers() throws(SystemError) -> [[UInt8]]
     /// - Throws: what the read of a blob fails with.
     func report(_ request: ReportTree.Request) throws(SystemError) -> ReportTree.Answer
 }
@@ -41,6 +44,8 @@ public struct ReportTree: Sendable {
         public var serviceProvider = ""
         public var serviceGUID = ""
         public var serviceManifestVersion = 0
+        /// The runtime registers at the time, user space's extensions included.
+        public internal(set) var registers: [[UInt8]] = []
     }
 
     public struct Answer: Sendable, Equatable {
@@ -70,6 +75,8 @@ public struct ReportTree: Sendable {
 
     private let provider: any ReportProvider
     private var entries: [String: Entry] = [:]
+    /// Digests that user space extended registers by, in order.
+    private var extensions: [Int: [[UInt8]]] = [:]
 
     public init(_ provider: some ReportProvider) { self.provider = provider }
 
@@ -145,10 +152,31 @@ public struct ReportTree: Sendable {
         guard var entry = entries[name] else { throw SystemError(name, code: ENOENT) }
         if let answer = entry.answer, entry.read == entry.written { return answer }
         guard !entry.request.data.isEmpty else { throw SystemError("inblob", code: EINVAL) }
+        entry.request.registers = try registers()
         let answer = try provider.report(entry.request)
         entry.answer = answer
         entry.read = entry.written
         entries[name] = entry
         return answer
+    }
+}
+
+/// tsm-mr (Linux `drivers/virt/coco/guest/tsm-mr.c`): reading a register's file gives its value, writing a digest extends.
+extension ReportTree {
+    static let maximumExtensions = 4096
+
+    /// Every register with user space's extensions.
+    public func registers() throws(SystemError) -> [[UInt8]] {
+        try provider.registers().enumerated().map { index, start in
+            (extensions[index] ?? []).reduce(start) { HashAlgorithm.sha384.hash($0 + $1) }
+        }
+    }
+
+    /// Extends a register by a digest of 48 bytes.
+    public mutating func extend(_ index: Int, by digest: [UInt8]) throws(SystemError) {
+        guard try provider.registers().indices.contains(index) else { throw SystemError("register", code: ENOENT) }
+        guard digest.count == HashAlgorithm.sha384.size, extensions[index, default: []].count < Self.maximumExtensions
+        else { throw SystemError("register", code: EINVAL) }
+        extensions[index, default: []].append(digest)
     }
 }

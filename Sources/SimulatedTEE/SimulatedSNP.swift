@@ -27,6 +27,8 @@ public struct SimulatedSNP: ReportProvider {
 
     public init(_ keys: SimulatedKeys) { self.keys = keys }
 
+    public func registers() -> [[UInt8]] { [] }
+
     public func report(_ request: ReportTree.Request) throws(SystemError) -> ReportTree.Answer {
         guard request.data.count == 64 else { throw SystemError("inblob", code: EINVAL) }
         let asksServices = !request.serviceProvider.isEmpty

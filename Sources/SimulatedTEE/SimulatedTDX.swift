@@ -16,14 +16,16 @@ public struct SimulatedTDX: ReportProvider {
     public var quoteVersion: UInt16 = 4
     public var mrTD = [UInt8](repeating: 0, count: 48)
     public var attributes: TDAttributes = [.septVEDisable]
-    /// RTMR 0 to 3 at the moment of a request.
-    public var registers: @Sendable () throws(SystemError) -> [[UInt8]] = { zeroRegisters }
+    /// RTMR 0 to 3 before user space extends any.
+    public var start: @Sendable () throws(SystemError) -> [[UInt8]] = { zeroRegisters }
     /// Changes a body before it is signed.
     public var change: @Sendable (inout TDBody) -> Void = { _ in }
 
     public static let zeroRegisters = [[UInt8]](repeating: [UInt8](repeating: 0, count: 48), count: 4)
 
     public init(_ keys: SimulatedKeys) { self.keys = keys }
+
+    public func registers() throws(SystemError) -> [[UInt8]] { try start() }
 
     public func report(_ request: ReportTree.Request) throws(SystemError) -> ReportTree.Answer {
         guard request.data.count == 64 else { throw SystemError("inblob", code: EINVAL) }
@@ -33,7 +35,7 @@ public struct SimulatedTDX: ReportProvider {
         }
         body.mrTD = mrTD
         body.attributes = attributes
-        body.rtmrs = try registers()
+        body.rtmrs = request.registers
         body.reportData = request.data
         change(&body)
         do throws(CryptoError) {

@@ -122,7 +122,7 @@ struct Serve: ParsableCommand {
             machine.quoteVersion = quoteVersion
             if let mrtd { machine.mrTD = mrtd.bytes }
             let path = eventLog
-            machine.registers = { () throws(SystemError) in
+            machine.start = { () throws(SystemError) in
                 guard File.exists(path) else { return SimulatedTDX.zeroRegisters }
                 let bytes = try File.contents(path, limit: EventLog.maximumSize)
                 do throws(ParseError) {

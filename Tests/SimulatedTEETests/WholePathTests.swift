@@ -71,7 +71,7 @@ import Testing
         let rtmrs = rtmrs
         var machine = SimulatedTDX(keys)
         machine.mrTD = Self.digest
-        machine.registers = { rtmrs }
+        machine.start = { rtmrs }
         change(&machine)
         return machine
     }
