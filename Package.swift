@@ -111,7 +111,8 @@ let package = Package(
 
         // Tests: one folder per room. TestKit finds the vectors and runs the independent tools.
         .target(
-            name: "TestKit", dependencies: ["Bytes", "Crypto", "SEVSNP", "CLinux", "SimulatedTEE"], path: "Tests/TestKit",
+            name: "TestKit", dependencies: ["Bytes", "Crypto", "SEVSNP", "CLinux", "SimulatedTEE"],
+            path: "Tests/TestKit",
             swiftSettings: strict),
         .target(
             name: "SyntheticNode", dependencies: ["Bytes", "Crypto", "TPM", "Manifest", "Attestation"],

@@ -76,8 +76,11 @@ extension Appraisal {
                 actual: tpm.certificates.isEmpty
                     ? "a key that nobody vouches for" : "certificates that the policy has no root for",
                 source: "policy.allowTPMRoot",
-                next: "a TPM of the host proves nothing against that host: verify a confidential VM, or say in the "
-                    + "policy that this is development")
+                next: evidence.platform == .tpm
+                    ? "a TPM of the host proves nothing against that host: verify a confidential VM, or say in the "
+                        + "policy that this is development"
+                    : "the launch digest covers the firmware only, and what it started is known from the host's TPM: "
+                        + "boot the UKI directly with firmware that takes kernel hashes, or have the TPM certified")
         }
         mark("development")
         unchecked.append("tpm attestation key: nobody vouches for it; the host may have made it up")

@@ -1,6 +1,5 @@
 import Bytes
 import Crypto
-
 import TDX
 
 /// A machine with Intel's structures under a throw-away root, every part of which can be changed before quote and

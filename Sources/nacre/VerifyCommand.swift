@@ -9,8 +9,8 @@ struct VerifyCommand: ParsableCommand {
         abstract: "Fetch a node's evidence for a fresh nonce, judge it, and print the chain of trust.",
         discussion: """
             Without an endpoint, every node of the cluster in --dir is verified, by its own manifest. \
-            Without a policy, hardware reports are demanded; today's manifests hold no SEV-SNP or TDX launch values, so \
-            that accepts no node yet. For an endpoint on a loopback address a host-provided TPM is accepted, and the \
+            Without a policy, hardware reports are demanded that cover the whole image: TDX, or SEV-SNP that boots the \
+            UKI directly. For an endpoint on a loopback address a host-provided TPM is accepted, and the \
             verdict is marked 'development'; a tunnel to another machine looks local too.
             """)
 

@@ -80,7 +80,9 @@ struct Serve: ParsableCommand {
     @Option(help: ArgumentHelp("TDX MRTD, 48 bytes.", valueName: "hex"))
     var mrtd: Digest?
 
-    @Option(help: ArgumentHelp("The TPM's event log; RTMR 0 to 2 are what its SHA-384 events extend to.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("The TPM's event log; RTMR 0 to 2 are what its SHA-384 events extend to.", valueName: "file")
+    )
     var eventLog = "/sys/kernel/security/tpm0/binary_bios_measurements"
 
     struct Digest: ExpressibleByArgument {

@@ -124,7 +124,9 @@ import Testing
         }
         #expect(try error(tree.answer(Self.named(9, node: 3, "more", skip: 8))) == -ENOSPC)
         var failure: Int32 = 0
-        for _ in 0..<2000 where failure == 0 { failure = try error(tree.answer(Self.message(14, node: 17) { $0.zeros(8) })) }
+        for _ in 0..<2000 where failure == 0 {
+            failure = try error(tree.answer(Self.message(14, node: 17) { $0.zeros(8) }))
+        }
         #expect(failure == -ENFILE)
     }
 
@@ -145,7 +147,8 @@ import Testing
                 try #require(Self.session.randomElement(using: &generator)), with: &generator)
             // The length must agree for anything behind it to be looked at.
             if message.count >= 4, Bool.random(using: &generator) {
-                message.replaceSubrange(0..<4, with: (0..<4).map { UInt8(truncatingIfNeeded: message.count >> (8 * $0)) })
+                message.replaceSubrange(
+                    0..<4, with: (0..<4).map { UInt8(truncatingIfNeeded: message.count >> (8 * $0)) })
             }
             if let answer = try? tree.answer(message) {
                 answered += 1

@@ -78,7 +78,8 @@ import Testing
         #expect(code { () throws(SystemError) in _ = try directory.read("a", "inblob") } == EACCES)
         #expect(write("inblob", [1, 2, 3]) == 0)
         #expect(code { () throws(SystemError) in _ = try directory.read("a", "outblob") } == EINVAL, "64 bytes or none")
-        #expect(code { () throws(SystemError) in _ = try File("\(mounted.reports)/a/new", O_WRONLY | O_CREAT) } == EPERM)
+        #expect(
+            code { () throws(SystemError) in _ = try File("\(mounted.reports)/a/new", O_WRONLY | O_CREAT) } == EPERM)
         #expect(unsafe mkdir("\(mounted.reports)/a/b", 0o700) != 0 && errno == EPERM)
         #expect(unsafe unlink("\(mounted.reports)/a/inblob") != 0 && errno == EPERM)
     }

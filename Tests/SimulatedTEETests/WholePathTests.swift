@@ -132,6 +132,19 @@ import Testing
         #expect(try judge(evidence(snp()), policy: named).reason == "register-missing", "the policy asks for it")
     }
 
+    @Test func `policies carry the roots by the digest of their keys, and say so`() throws {
+        #expect(try AppraisalPolicy(json: policy.json) == policy)
+        let rows = policy.outline(try manifest())
+        for root in keys.roots {
+            #expect(rows.contains { $0.claim == "simulated root" && $0.detail.contains(Hex.encode(root)) })
+        }
+        for wrong in [JSON.string("00"), [.string("00")], ["xx"], [1]] {
+            var document = try #require(policy.json.object)
+            document["simulatedRoots"] = wrong
+            #expect(throws: ParseError.self) { try AppraisalPolicy(json: .object(document)) }
+        }
+    }
+
     // MARK: Refused
 
     @Test func `nobody accepts the root unless a policy names it`() throws {

@@ -1,6 +1,6 @@
 import Bytes
-import SimulatedTEE
 import Glibc
+import SimulatedTEE
 import TestKit
 import Testing
 
