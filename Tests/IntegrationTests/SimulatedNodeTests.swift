@@ -28,6 +28,18 @@ extension IntegrationTests {
             return try folder.file("policy-\(UInt32.random(in: 0 ... .max)).json", JSON.object(policy).compact)
         }
 
+        @Test(Built.whole) func `the programs that are released hold nothing of it`() throws {
+            for program in [Built.nacre, Built.bootstrapper] {
+                // The module's name is in every mangled name, the other in every certificate.
+                let found = try Tool.run([
+                    "grep", "-a", "-c", "-e", "SimulatedTEE", "-e", "Nacre Simulated TEE", program,
+                ])
+                #expect(found.status == 1, "\(program): \(found.text)")
+                #expect(
+                    try Tool.run(["grep", "-a", "-c", "nacre.evidence.v1", program]).status == 0, "strings are found")
+            }
+        }
+
         @Test(Built.ifBuilt(Built.simulatedImage))
         func `SEV-SNP: accepted, marked simulated, by a policy that names the root and by no other`() async throws {
             let own = Self.own(Built.simulatedImage)
