@@ -229,14 +229,14 @@ public enum Curve: String, Sendable, CaseIterable {
 
     /// PKCS #8 PEM, not encrypted. The caller wipes `pem`.
     public init(pem: [UInt8]) throws(CryptoError) {
-        guard let bio = unsafe BIO_new_mem_buf(pem, Int32(clamping: pem.count)) else {
-            throw CryptoError.library("BIO_new_mem_buf")
+        // The BIO refers to the bytes, which must stay where they are for as long as it is read.
+        let read: OpaquePointer? = unsafe pem.withUnsafeBytes { bytes in
+            guard let bio = unsafe BIO_new_mem_buf(bytes.baseAddress, Int32(clamping: bytes.count)) else { return nil }
+            defer { unsafe BIO_free(bio) }
+            // A callback that declines: an encrypted key must not make libcrypto ask on the terminal.
+            return unsafe PEM_read_bio_PrivateKey(bio, nil, { _, _, _, _ in -1 }, nil)
         }
-        defer { unsafe BIO_free(bio) }
-        // A callback that declines: an encrypted key must not make libcrypto ask on the terminal.
-        guard let key = unsafe PEM_read_bio_PrivateKey(bio, nil, { _, _, _, _ in -1 }, nil) else {
-            throw CryptoError.library("not a PEM private key", kind: .form)
-        }
+        guard let key = unsafe read else { throw CryptoError.library("not a PEM private key", kind: .form) }
         unsafe handle = key
     }
 
