@@ -37,17 +37,18 @@ extension Appraisal {
         try judge("snp", inputs, .object(policy))
     }
 
-    /// A TDX quote whose MRTD and RTMR 0–2 are the manifest's.
+    /// A TDX quote whose MRTD and RTMR 0–3 are the manifest's.
     mutating func checkTDX() throws(Finding) {
         let tee = try report()
         let registers = reference.manifest.measurements.tdx
         var policy = policy.tdx
         policy["report_data"] = .hex(reportData)
-        for (name, key) in [("mrtd", "mr_td"), ("rtmr0", "rtmr0"), ("rtmr1", "rtmr1"), ("rtmr2", "rtmr2")] {
+        for name in ["mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"] {
+            let key = name == "mrtd" ? "mr_td" : name
             guard let value = registers[name] else {
-                // RTMR 0 depends on the host's tables. MRTD, the firmware, may not be left open: it is what extends the
+                // RTMR 0 depends on the host's tables, RTMR 3 is unknown to older manifests. MRTD, the firmware, may not be left open: it is what extends the
                 // others, and another firmware can extend whatever is expected.
-                guard name == "rtmr0" else {
+                guard name == "rtmr0" || name == "rtmr3" else {
                     throw Finding(
                         "register-missing", claim: "tdx.\(name)", expected: "a value in the manifest", actual: "none",
                         source: "manifest \(reference.manifest.version)")
