@@ -12,8 +12,7 @@ public struct SEVGuestIssuer: Sendable {
     /// configfs-tsm's name for what answers here.
     public static let provider = "sev_guest"
 
-    /// _IOWR('S', 0, 32 bytes) and _IOWR('S', 2, 32 bytes).
-    static let getReport: UInt = 0xC020_5300
+    /// SNP_GET_EXT_REPORT: _IOWR('S', 2, 32 bytes). SNP_GET_REPORT has nothing that this lacks.
     static let getExtendedReport: UInt = 0xC020_5302
 
     /// `snp_guest_request_ioctl`: msg_version u8 @0, req_data u64 @8, resp_data u64 @16, exitinfo2 u64 @24.
