@@ -69,7 +69,9 @@ extension Seeds {
             .init(".linux", PEBuilder.image([.init(".text", [1, 2, 3])])), .init(".osrel", Array("ID=nacre\n".utf8)),
             .init(".cmdline", Array("quiet".utf8)), .init(".initrd", [1, 2, 3]), .init(".profile", [1]),
         ]
-        return [PEBuilder.image(sections), PEBuilder.image(sections, certificates: [8, 0, 0, 0, 0, 2, 2, 0], tail: [9])]
+        return [
+            PEBuilder.image(sections), PEBuilder.image(sections, certificates: [8, 0, 0, 0, 0, 2, 2, 0], tail: [9]),
+        ]
     }
 
     /// FAT16 of 4104 clusters of one sector, with one table: everything but file contents lies in the first ten KiB.
@@ -121,7 +123,8 @@ extension Seeds {
         _ fileSystem: GUID, _ contents: [UInt8], _ size: Int, name: GUID? = nil
     ) -> [UInt8] {
         var header: [UInt8] = [UInt8](repeating: 0, count: 16) + guid(fileSystem) + little(UInt64(size), 8)
-        header += Array("_FVH".utf8) + [0, 0, 0, 0] + little(72, 2) + [0, 0] + little(name == nil ? 0 : 72, 2) + [0, 2]
+        header +=
+            Array("_FVH".utf8) + [0, 0, 0, 0] + little(72, 2) + [0, 0] + little(name == nil ? 0 : 72, 2) + [0, 2]
         header += little(UInt64(size / 4096), 4) + little(4096, 4) + [UInt8](repeating: 0, count: 8)
         let sum = stride(from: 0, to: 72, by: 2).reduce(UInt16(0)) {
             $0 &+ (UInt16(header[$1]) | UInt16(header[$1 + 1]) << 8)
@@ -148,10 +151,12 @@ extension Seeds {
         // ASEV at 64 and TDVF at 128 before the end of the code, addressed from the end of the image.
         var code = [UInt8](repeating: 0, count: 8192)
         func put(_ bytes: [UInt8], _ offset: Int) { code.replaceSubrange(offset..<offset + bytes.count, with: bytes) }
-        put(Array("ASEV".utf8) + little(28, 4) + little(1, 4) + little(1, 4) + little(0x80_0000, 4) + little(4096, 4)
-            + little(1, 4), 256)
-        put(Array("TDVF".utf8) + little(48, 4) + little(1, 4) + little(1, 4) + little(0, 4) + little(4096, 4)
-            + little(0xFFFF_E000, 8) + little(4096, 8) + little(0, 4) + little(1, 4), 512)
+        put(
+            Array("ASEV".utf8) + little(28, 4) + little(1, 4) + little(1, 4) + little(0x80_0000, 4) + little(4096, 4)
+                + little(1, 4), 256)
+        put(
+            Array("TDVF".utf8) + little(48, 4) + little(1, 4) + little(1, 4) + little(0, 4) + little(4096, 4)
+                + little(0xFFFF_E000, 8) + little(4096, 8) + little(0, 4) + little(1, 4), 512)
         func record(_ data: [UInt8], _ name: GUID) -> [UInt8] { data + little(UInt64(data.count + 18), 2) + guid(name) }
         var table = record(little(UInt64(8192 - 256), 4), "dc886566-984a-4798-a75e-5585a7bf67cc")
         table += record(little(UInt64(8192 - 512), 4), "e47a6535-984a-4798-865e-4685a7bf8ec2")
@@ -175,7 +180,8 @@ extension Seeds {
     static var packed: [[UInt8]] {
         [
             [
-                0x5D, 0, 0, 0x80, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0x00, 0x30, 0x98, 0x88, 0xA7, 0xEB, 0x62, 0x81, 0xA3, 0xFF,
+                0x5D, 0, 0, 0x80, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0x00, 0x30, 0x98, 0x88, 0xA7, 0xEB, 0x62, 0x81, 0xA3,
+                0xFF,
                 0xFF, 0x61, 0x64, 0, 0,
             ]
         ]

@@ -172,7 +172,8 @@ enum Seeds {
     // MARK: HTTP
 
     static var requests: [[UInt8]] {
-        ["GET /v1/evidence?nonce=00ff&a=%20b HTTP/1.1\r\nHost: node\r\n\r\n",
+        [
+            "GET /v1/evidence?nonce=00ff&a=%20b HTTP/1.1\r\nHost: node\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\nHost: b\r\n\r\n",
         ].map { Array($0.utf8) }
     }
