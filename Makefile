@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help up down image image-debug nacre bin setup lock lint clean test test-fast test-full test-build test-unit test-integration test-boot bench fuzz fuzz-build test-fuzz
+.PHONY: help up down image image-debug nacre bin setup lock lint clean test test-fast test-full test-build test-unit test-integration test-boot bench targets fuzz fuzz-build test-fuzz
 
 help:
 	@echo 'make up         everything: dependencies, image, local node booted and verified'
@@ -12,7 +12,7 @@ help:
 	@echo 'make test-fast  the tests that boot no image;  make test-full: with all the mutations'
 	@echo 'make test-boot  the long boot tests on both profiles, and everything built twice and compared'
 	@echo 'make fuzz       a million runs per family of parsers (FUZZ_RUNS=N, FUZZ_TARGETS="snp-report …")'
-	@echo 'make bench      verification against raw OpenSSL and dcap-qvl'
+	@echo 'make bench      verification against raw OpenSSL and dcap-qvl;  make targets: sizes, build and boot times'
 	@echo 'make lock       pin the packages of today;  make lint, make down, make clean'
 
 # Reproducible: no checkout path, no build id, no module hashes; the same bytes from any directory.
@@ -133,6 +133,10 @@ fuzz: fuzz-build
 test-fuzz:
 	$(STAGE) fuzz-build $(MAKE) --no-print-directory fuzz-build
 	$(STAGE) fuzz tools/fuzz 20000 2
+
+# Against their yardsticks (a stock mkosi image, plain mkosi, openssl): docs/image.md states the results.
+targets: image
+	tools/targets
 
 clean:
 	rm -rf build .build-release .build-init .build-fuzz .build
