@@ -135,3 +135,16 @@ let package = Package(
             swiftSettings: strict),
     ]
 )
+
+// Fuzzing needs libFuzzer's entry point in place of a program's own, so the target exists for `make fuzz` alone.
+if Context.environment["NACRE_FUZZING"] != nil {
+    package.products.append(.executable(name: "nacre-fuzz", targets: ["nacre-fuzz"]))
+    package.targets.append(
+        .executableTarget(
+            name: "nacre-fuzz",
+            dependencies: [
+                "Bytes", "Crypto", "HTTP", "GPT", "VerityRoot", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX",
+                "Measurement", "Manifest", "Attestation", "SyntheticNode", "TestKit",
+            ],
+            path: "Tests/Fuzzing", swiftSettings: strict))
+}
