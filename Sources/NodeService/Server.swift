@@ -55,7 +55,7 @@ public final class Server: Sendable {
     /// Starts the threads.
     public func start() throws(CryptoError) {
         for index in 0..<Self.threads {
-            guard Thread.start({ [self] in serve(index) }) else {
+            guard DetachedThread.start({ [self] in serve(index) }) else {
                 throw CryptoError(.connection, "cannot start a thread")
             }
         }
