@@ -65,6 +65,7 @@ let package = Package(
                 "Linux",
                 "CLinux",
             ]),
+        room("StateDisk", ["Bytes", "Crypto"]),
         room(
             "NodeService",
             ["Bytes", "Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CLinux"]),
@@ -124,6 +125,7 @@ let package = Package(
         tests(
             "NodeService",
             ["Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CTSS2SoftwareTPM"]),
+        tests("StateDisk", ["Crypto"]),
         tests("Provisioning", ["Attestation", "Host", "Manifest"]),
         .testTarget(
             name: "CLITests",
