@@ -104,6 +104,7 @@ test-integration:
 test: test-build
 	@$(STAGE) image $(MAKE) --no-print-directory image
 	@$(MAKE) --no-print-directory test-unit
+	@$(MAKE) --no-print-directory test-fuzz
 	@$(MAKE) --no-print-directory test-integration
 
 test-full: export NACRE_MUTATIONS = full

@@ -66,6 +66,7 @@ let package = Package(
                 "CLinux",
             ]),
         room("AttestedTLS", ["Bytes", "Crypto", "Linux", "CLinux"]),
+        room("StateDisk", ["Bytes", "Crypto"]),
         room(
             "NodeService",
             ["Bytes", "Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CLinux"]),
@@ -126,6 +127,7 @@ let package = Package(
             "NodeService",
             ["Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CTSS2SoftwareTPM"]),
         tests("AttestedTLS", ["Crypto", "CLinux"]),
+        tests("StateDisk", ["Crypto"]),
         tests("Provisioning", ["Attestation", "Host", "Manifest"]),
         .testTarget(
             name: "CLITests",
