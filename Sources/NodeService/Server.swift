@@ -3,6 +3,7 @@ import CLinux
 import Crypto
 import Glibc
 import HTTP
+import Linux
 import Synchronization
 
 /// Serves one request per connection over TLS 1.3, on a fixed number of threads: that number is the most connections
