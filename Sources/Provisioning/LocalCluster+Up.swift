@@ -26,7 +26,7 @@ extension LocalCluster {
             // Nothing was made yet: leave the directory as it was found.
             if (try? self.document()) == nil {
                 lock.removeFile()
-                if request.madeDirectory { HostFiles.removeIfEmpty(directory) }
+                if request.madeDirectory { try abandonDirectory() }
             }
             throw error
         }

@@ -145,7 +145,12 @@ struct ImageLockCommand: ParsableCommand {
         let path = "\(configuration)/lock.json"
         let packages = "\(places.absolute(places.cache))/packages"
         try HostFiles.makeDirectories(packages)
-        let scratch = "\(places.absolute(places.cache))/lock.work"
+        let cache = places.absolute(places.cache)
+        let turn = try DirectoryLock(directory: cache, purpose: "nacre image lock", patience: .seconds(3600)) {
+            output.note("waiting for another process: \($0)")
+        }
+        defer { turn.keep() }
+        let scratch = "\(cache)/lock.work"
         try HostFiles.remove(scratch)
         try HostFiles.makeDirectory(scratch)
         let old = HostFiles.exists(path) ? try PackageLock(parsing: HostFiles.read(path, limit: 16 << 20)) : nil

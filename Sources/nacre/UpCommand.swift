@@ -53,8 +53,8 @@ struct UpCommand: ParsableCommand {
     }
 
     private func bringUp() throws {
-        let made = unsafe mkdir(directory.dir, 0o755) == 0
-        let cluster = try directory.cluster()
+        let cluster = try LocalCluster(making: directory.dir, host: .current)
+        let made = cluster.isOwnDirectory
         let present = try cluster.document()
         var request = UpRequest(
             controlPlanes: controlPlanes, workers: workers, image: image, manifest: manifest, bundle: bundle,
@@ -70,7 +70,7 @@ struct UpCommand: ParsableCommand {
                 judge = try NodeJudge(manifest: request.manifest, bundle: bundle, trustRoot: trustRoot)
             }
         } catch {
-            if made { _ = unsafe rmdir(directory.dir) }
+            if present == nil, made { try cluster.abandonDirectory() }
             throw error
         }
         let printer = ProgressPrinter(quiet: output.quiet)

@@ -7,8 +7,8 @@ extension IntegrationTests {
     /// Images that differ from the released one, booted: the node may come up, but nobody takes it for the real one.
     @Suite(.serialized, Built.whole) struct ChangedImageTests {
         /// Boots `disk`, expects that `up` and `verify` reject it, and returns the verdict of `verify`.
-        static func rejected(_ disk: DiskCopy) async throws -> JSON {
-            let node = try LocalNode(image: disk.path)
+        static func rejected(_ disk: DiskCopy, host: HostInputs = HostInputs()) async throws -> JSON {
+            let node = try LocalNode(image: disk.path, host: host)
             let up = try await node.up()
             #expect(up.status == 3, "\(up.errors)\(up.text)")
             let result = try JSON(parsing: up.output)
@@ -136,14 +136,14 @@ extension IntegrationTests {
             #expect(up.status == 0, "\(up.errors)")
             let processes = try node.processes()
             #expect(processes.count == 2, "one QEMU and one swtpm: \(processes)")
-            try await node.endsWithoutTrace(mayLeaveDirectory: true)
+            try await node.endsWithoutTrace()
         }
 
         @Test func `down ends what a killed up left`() async throws {
             for seconds in [0.1, 0.4, 3] {
                 let node = try LocalNode()
                 _ = try await node.up(killedAfter: seconds)
-                try await node.endsWithoutTrace(mayLeaveDirectory: true)
+                try await node.endsWithoutTrace()
             }
         }
     }
