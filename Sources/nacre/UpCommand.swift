@@ -37,6 +37,8 @@ struct UpCommand: ParsableCommand {
     var memory: MemoryArgument?
     @Option(help: "Processors of each machine (default: 2).")
     var cpus: Int?
+    @Flag(help: "Let an image of the debug profile run and be accepted; noted in cluster.json.")
+    var allowDebug = false
     @Option(help: "Seconds that a node has from its start to its verdict.")
     var timeout: Int = 600
 
@@ -59,7 +61,7 @@ struct UpCommand: ParsableCommand {
         var request = UpRequest(
             controlPlanes: controlPlanes, workers: workers, image: image, manifest: manifest, bundle: bundle,
             trustRoot: trustRoot, firmware: firmware, memoryMiB: memory?.mebibytes, processors: cpus,
-            limits: .init(time: .seconds(timeout)), madeDirectory: made)
+            limits: .init(time: .seconds(timeout)), allowsDebug: allowDebug, madeDirectory: made)
         let judge: NodeJudge
         do {
             if let present {
@@ -67,7 +69,9 @@ struct UpCommand: ParsableCommand {
             } else {
                 request.image = try image ?? BuiltArtifacts.existingImage()
                 request.manifest = manifest ?? Self.manifest(beside: request.image ?? "")
-                judge = try NodeJudge(manifest: request.manifest, bundle: bundle, trustRoot: trustRoot)
+                judge = try NodeJudge(
+                    manifest: request.manifest, bundle: bundle, trustRoot: trustRoot,
+                    rules: allowDebug ? .debug : .development)
             }
         } catch {
             if present == nil, made { try cluster.abandonDirectory() }

@@ -48,11 +48,14 @@ final class LocalNode: Sendable {
 
     func down() async throws -> Tool.Output { try await run([Built.nacre, "down", "--dir", directory, "-o", "json"]) }
 
-    func nacre(_ arguments: String...) async throws -> Tool.Output { try await run([Built.nacre] + arguments) }
+    func nacre(_ arguments: String...) async throws -> Tool.Output { try await nacre(arguments) }
+    func nacre(_ arguments: [String]) async throws -> Tool.Output { try await run([Built.nacre] + arguments) }
 
-    /// `nacre verify` of the live node.
-    func verify(by manifest: [String]? = nil, _ more: String...) async throws -> Tool.Output {
-        try await run([Built.nacre, "verify", try endpoint(), "-o", "json"] + (manifest ?? self.manifest) + more)
+    /// `nacre verify` of the live node's endpoint, the local TPM let through unless a policy or other options are given.
+    func verify(by manifest: [String]? = nil, _ options: String...) async throws -> Tool.Output {
+        let rules = options.isEmpty ? ["--allow-development"] : options
+        return try await run(
+            [Built.nacre, "verify", try endpoint(), "-o", "json"] + (manifest ?? self.manifest) + rules)
     }
 
     /// Where the node answers, host:port, as the cluster's document has it.
