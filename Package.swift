@@ -131,7 +131,8 @@ let package = Package(
             swiftSettings: strict),
         // Boots the built image through the built command line.
         .testTarget(
-            name: "IntegrationTests", dependencies: ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TestKit"],
+            name: "IntegrationTests",
+            dependencies: ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "Measurement", "TestKit"],
             swiftSettings: strict),
     ]
 )
