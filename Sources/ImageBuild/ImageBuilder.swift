@@ -219,18 +219,18 @@ struct Mkosi {
         digest.update(try HostFiles.read("\(configuration)/tools/mkosi.conf", limit: 1 << 20))
         for package in lock[.tools] + lock[.mkosi] { digest.update(package.sha256) }
         let tree = "\(directory)/\(Hex.encode(digest.finish().prefix(16)))"
-        if HostFiles.exists("\(tree)/usr/bin/zstd") { return tree }
         let turn = try DirectoryLock(directory: directory, purpose: "building the tools tree", patience: patience) {
             progress("waiting for another process that builds it: \($0)")
         }
         defer { turn.keep() }
-        // Whoever was waited for may have built it.
-        if HostFiles.exists("\(tree)/usr/bin/zstd") { return tree }
-        progress("building the tools tree (once for each lock)")
-        // Beside the place it is renamed to: the cache may lie on another file system than the build.
+        // Of builds that were killed. What their mkosi still writes to now is left to the next build.
         for name in try HostFiles.names(in: directory) where name.hasPrefix(".partial-") {
             try? HostFiles.remove("\(directory)/\(name)")
         }
+        // After the wait: whoever was waited for may have built it.
+        if HostFiles.exists("\(tree)/usr/bin/zstd") { return tree }
+        progress("building the tools tree (once for each lock)")
+        // Beside the place it is renamed to: the cache may lie on another file system than the build.
         let output = "\(directory)/.partial-\(Hex.encode(randomBytes(4)))"
         try HostFiles.makeDirectory(output)
         let packages = try packageDirectory(.tools)
