@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help up down image image-debug nacre bin completions man install setup lock lint clean test test-fast test-full test-build test-unit test-integration test-boot bench
+.PHONY: help up down image image-debug nacre bin completions man install setup lock lint clean test test-fast test-full test-build test-unit test-integration test-boot bench targets
 
 help:
 	@echo 'make up         everything: dependencies, image, local node booted and verified'
@@ -12,7 +12,7 @@ help:
 	@echo 'make install    all three below DESTDIR and PREFIX (/usr/local)'
 	@echo 'make test-fast  the tests that boot no image;  make test-full: with all the mutations'
 	@echo 'make test-boot  the long boot tests on both profiles, and everything built twice and compared'
-	@echo 'make bench      verification against raw OpenSSL and dcap-qvl'
+	@echo 'make bench      verification against raw OpenSSL and dcap-qvl;  make targets: sizes, build and boot times'
 	@echo 'make lock       pin the packages of today;  make lint, make down, make clean'
 
 # Reproducible: no checkout path, no build id, no module hashes; the same bytes from any directory.
@@ -136,6 +136,10 @@ bench:
 		NACRE_VENV=$(CURDIR)/build/venv .build-release/release/nacre-bench tdx --at 2026-08-20T00:00:00Z \
 			--quote $(VECTORS)/tdx/quotes/v4-phala.bin --collateral $(VECTORS)/tdx/collateral/b0c06f-2026-08.json; \
 	else echo 'bench: skipped: the TDX benchmark needs dcap-qvl in build/venv and shared/vectors'; fi
+
+# Against their yardsticks (a stock mkosi image, plain mkosi, openssl): docs/image.md states the results.
+targets: image
+	tools/targets
 
 clean:
 	rm -rf build .build-release .build-init .build
