@@ -2,13 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help up down image image-debug nacre bin setup lock lint clean test test-fast test-full test-build test-unit test-integration test-boot bench targets fuzz fuzz-build test-fuzz
+.PHONY: help up down image image-debug nacre bin completions man install setup lock lint clean test test-fast test-full test-build test-unit test-integration test-boot bench targets fuzz fuzz-build test-fuzz
 
 help:
 	@echo 'make up         everything: dependencies, image, local node booted and verified'
 	@echo 'make test       the tests, real boots included'
 	@echo 'make image      the node image (build/image); image-debug: with a root shell on the serial console'
-	@echo 'make nacre      the command line (build/bin/nacre)'
+	@echo 'make nacre      the command line (build/bin/nacre);  make completions man: what goes with it'
+	@echo 'make install    all three below DESTDIR and PREFIX (/usr/local)'
 	@echo 'make test-fast  the tests that boot no image;  make test-full: with all the mutations'
 	@echo 'make test-boot  the long boot tests on both profiles, and everything built twice and compared'
 	@echo 'make fuzz       a million runs per family of parsers (FUZZ_RUNS=N, FUZZ_TARGETS="snp-report …")'
@@ -44,6 +45,24 @@ build/bin/bootstrapper: $(SOURCES)
 build/bin/verity-init: $(SOURCES)
 	$(call product,verity-init,.build-init,-Xswiftc -static-executable)
 nacre: build/bin/nacre
+
+# Both from the parser itself, so that they say what the program does.
+completions: build/bin/nacre
+	@mkdir -p build/completions
+	for shell in bash zsh fish; do build/bin/nacre --generate-completion-script $$shell >build/completions/nacre.$$shell; done
+
+man: build/bin/nacre
+	@rm -rf build/man
+	tools/man build/bin/nacre build/man
+
+PREFIX ?= /usr/local
+SHARE = $(DESTDIR)$(PREFIX)/share
+install: nacre completions man
+	install -Dm755 build/bin/nacre $(DESTDIR)$(PREFIX)/bin/nacre
+	install -Dm644 build/completions/nacre.bash $(SHARE)/bash-completion/completions/nacre
+	install -Dm644 build/completions/nacre.zsh $(SHARE)/zsh/site-functions/_nacre
+	install -Dm644 build/completions/nacre.fish $(SHARE)/fish/vendor_completions.d/nacre.fish
+	install -Dm644 -t $(SHARE)/man/man1 build/man/*.1
 
 signing/development.key: | build/bin/nacre
 	@mkdir -p $(@D)

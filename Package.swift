@@ -46,7 +46,6 @@ let package = Package(
         room("Crypto", ["Bytes", "COpenSSL"]),
         room("HTTP", ["Bytes"]),
         room("Host", ["Bytes", "CLinux"]),
-        room("ImageBuild", ["Bytes", "Crypto", "Host"]),
         room("GPT", ["Bytes"]),
         room("Linux", ["CLinux"]),
         room("MeasuredPhase", ["Bytes", "Linux", "CLinux"]),
@@ -58,6 +57,7 @@ let package = Package(
         room("TDX", ["Bytes", "Crypto"]),
         room("Measurement", ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TPM"]),
         room("Manifest", ["Bytes", "Crypto", "Measurement"]),
+        room("ImageBuild", ["Bytes", "Crypto", "Host", "Measurement", "Manifest"]),
         room(
             "Attestation",
             [
@@ -120,7 +120,7 @@ let package = Package(
         tests("SEVSNP", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
         tests("TDX", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
         tests("Measurement", ["Crypto", "UnifiedKernelImage", "GPT", "TPM"]),
-        tests("ImageBuild", ["Crypto", "Host"]),
+        tests("ImageBuild", ["Crypto", "Host", "Manifest", "SyntheticNode"]),
         tests("Manifest", ["Crypto", "Measurement", "SyntheticNode"]),
         tests("Attestation", ["Crypto", "Linux", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "SyntheticNode"]),
         tests(
@@ -135,7 +135,8 @@ let package = Package(
             swiftSettings: strict),
         // Boots the built image through the built command line.
         .testTarget(
-            name: "IntegrationTests", dependencies: ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TestKit"],
+            name: "IntegrationTests",
+            dependencies: ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "Measurement", "TestKit"],
             swiftSettings: strict),
     ]
 )

@@ -164,14 +164,8 @@ public struct Appraisal {
         case .pinned:
             unchecked.append("manifest signature: no bundle and trust root given, the file itself is trusted")
         }
-        if manifest.profile == .debug {
-            guard policy.allowDebugProfile else {
-                throw Finding(
-                    "policy-debug-profile", claim: "manifest profile", expected: "production", actual: "debug",
-                    source: "policy.allowDebugProfile", next: "run the production image: a debug image lets people in")
-            }
-            mark("debug")
-        }
+        try policy.checkProfile(of: manifest)
+        if manifest.profile == .debug { mark("debug") }
         guard time <= manifest.notAfter else {
             throw Finding(
                 "expired-manifest", claim: "manifest notAfter", expected: "not after \(manifest.notAfter)",
@@ -186,9 +180,21 @@ public struct Appraisal {
     }
 }
 
+extension AppraisalPolicy {
+    /// A debug image lets people in: only a policy that says so accepts it.
+    public func checkProfile(of manifest: Manifest) throws(Finding) {
+        guard manifest.profile == .production || allowDebugProfile else {
+            throw Finding(
+                "policy-debug-profile", claim: "manifest profile", expected: Manifest.Profile.production.rawValue,
+                actual: manifest.profile.rawValue, source: "policy.allowDebugProfile",
+                next: "run the production image: a debug image lets people in")
+        }
+    }
+}
+
 extension Finding {
     /// The same finding with more to do next.
-    func adding(next more: String) -> Finding {
+    public func adding(next more: String) -> Finding {
         Finding(
             reason, claim: claim, expected: expected, actual: actual, source: source,
             next: next.isEmpty ? more : "\(next); \(more)")

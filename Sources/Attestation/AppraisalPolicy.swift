@@ -64,11 +64,10 @@ public struct AppraisalPolicy: Sendable, Equatable {
     /// Confidential VMs only, production images signed by the owner.
     public static let production = AppraisalPolicy(platforms: [.snp, .tdx])
 
-    /// For machines that this host runs for its own user: a software TPM, development keys and debug images are let
-    /// through, and every verdict is marked `development`.
-    public static let local = AppraisalPolicy(
-        platforms: Set(Evidence.Platform.allCases), allowTPMRoot: .development, allowDebugProfile: true,
-        allowDevelopmentKey: true)
+    /// Only by an explicit choice: a TPM that nobody vouches for and development keys are let through, and every verdict
+    /// is marked `development`. Debug images are refused, as everywhere.
+    public static let development = AppraisalPolicy(
+        platforms: Set(Evidence.Platform.allCases), allowTPMRoot: .development, allowDevelopmentKey: true)
 
     /// Reads a document strictly.
     public init(parsing bytes: [UInt8]) throws(ParseError) {
