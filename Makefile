@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help up down image image-debug nacre bin completions man install setup lock lint clean test test-fast test-full test-build test-unit test-integration test-boot bench targets
+.PHONY: help up down image image-debug nacre bin completions man install setup lock lint clean test test-fast test-full test-build test-unit test-integration test-boot bench targets fuzz fuzz-build test-fuzz
 
 help:
 	@echo 'make up         everything: dependencies, image, local node booted and verified'
@@ -12,6 +12,7 @@ help:
 	@echo 'make install    all three below DESTDIR and PREFIX (/usr/local)'
 	@echo 'make test-fast  the tests that boot no image;  make test-full: with all the mutations'
 	@echo 'make test-boot  the long boot tests on both profiles, and everything built twice and compared'
+	@echo 'make fuzz       a million runs per family of parsers (FUZZ_RUNS=N, FUZZ_TARGETS="snp-report …")'
 	@echo 'make bench      verification against raw OpenSSL and dcap-qvl;  make targets: sizes, build and boot times'
 	@echo 'make lock       pin the packages of today;  make lint, make down, make clean'
 
@@ -122,6 +123,7 @@ test-integration:
 test: test-build
 	@$(STAGE) image $(MAKE) --no-print-directory image
 	@$(MAKE) --no-print-directory test-unit
+	@$(MAKE) --no-print-directory test-fuzz
 	@$(MAKE) --no-print-directory test-integration
 
 test-full: export NACRE_MUTATIONS = full
@@ -137,9 +139,24 @@ bench:
 			--quote $(VECTORS)/tdx/quotes/v4-phala.bin --collateral $(VECTORS)/tdx/collateral/b0c06f-2026-08.json; \
 	else echo 'bench: skipped: the TDX benchmark needs dcap-qvl in build/venv and shared/vectors'; fi
 
+# libFuzzer over every parser of outside data. Each allocation is looked at on its way to malloc (Tests/Fuzzing).
+FUZZ_RUNS ?= 1000000
+FUZZ_TARGETS ?=
+fuzz-build:
+	NACRE_FUZZING=1 swift build -c release --static-swift-stdlib --scratch-path .build-fuzz --product nacre-fuzz \
+		-Xswiftc -sanitize=fuzzer -Xswiftc -parse-as-library -Xswiftc -enable-testing -Xlinker --wrap=malloc
+
+fuzz: fuzz-build
+	tools/fuzz $(FUZZ_RUNS) 0 $(FUZZ_TARGETS)
+
+# What CI runs: every target for a second or two, after a build that takes minutes only the first time.
+test-fuzz:
+	$(STAGE) fuzz-build $(MAKE) --no-print-directory fuzz-build
+	$(STAGE) fuzz tools/fuzz 20000 2
+
 # Against their yardsticks (a stock mkosi image, plain mkosi, openssl): docs/image.md states the results.
 targets: image
 	tools/targets
 
 clean:
-	rm -rf build .build-release .build-init .build
+	rm -rf build .build-release .build-init .build-fuzz .build

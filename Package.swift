@@ -65,6 +65,8 @@ let package = Package(
                 "Linux",
                 "CLinux",
             ]),
+        room("AttestedTLS", ["Bytes", "Crypto", "Linux", "CLinux"]),
+        room("StateDisk", ["Bytes", "Crypto"]),
         room(
             "NodeService",
             ["Bytes", "Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CLinux"]),
@@ -124,6 +126,8 @@ let package = Package(
         tests(
             "NodeService",
             ["Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CTSS2SoftwareTPM"]),
+        tests("AttestedTLS", ["Crypto", "CLinux"]),
+        tests("StateDisk", ["Crypto"]),
         tests("Provisioning", ["Attestation", "Host", "Manifest"]),
         .testTarget(
             name: "CLITests",
@@ -136,3 +140,16 @@ let package = Package(
             swiftSettings: strict),
     ]
 )
+
+// Fuzzing needs libFuzzer's entry point in place of a program's own, so the target exists for `make fuzz` alone.
+if Context.environment["NACRE_FUZZING"] != nil {
+    package.products.append(.executable(name: "nacre-fuzz", targets: ["nacre-fuzz"]))
+    package.targets.append(
+        .executableTarget(
+            name: "nacre-fuzz",
+            dependencies: [
+                "Bytes", "Crypto", "HTTP", "GPT", "VerityRoot", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX",
+                "Measurement", "Manifest", "Attestation", "SyntheticNode", "TestKit",
+            ],
+            path: "Tests/Fuzzing", swiftSettings: strict))
+}

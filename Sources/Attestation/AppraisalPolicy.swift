@@ -173,7 +173,8 @@ public struct AppraisalPolicy: Sendable, Equatable {
     private static func demands(_ json: JSON?, _ path: String) throws(ParseError) -> [String: JSON] {
         guard let json else { return [:] }
         guard let object = json.object else { throw ParseError("form", field: path, offset: 0, "must be an object") }
-        for key in ["report_data", "measurement", "mr_td", "rtmr0", "rtmr1", "rtmr2"] where object[key] != nil {
+        let composed = ["report_data", "measurement", "mr_td", "rtmr0", "rtmr1", "rtmr2", "rtmr3"]
+        for key in composed where object[key] != nil {
             throw ParseError("form", field: "\(path).\(key)", offset: 0, "comes from the manifest, not from a policy")
         }
         return object

@@ -36,6 +36,7 @@ struct VerifyCommand: ParsableCommand {
     var timeout = EvidenceClient.timeout
 
     @OptionGroup var directory: DirectoryOption
+    @OptionGroup(title: "Collateral") var sources: CollateralOptions
     @OptionGroup var policy: PolicyOptions
     @OptionGroup var time: TimeOptions
     @OptionGroup var output: OutputOptions
@@ -57,13 +58,15 @@ struct VerifyCommand: ParsableCommand {
                 let nonce = try EvidenceClient.nonce(nonce)
                 output.detail("asking \(endpoint.description) for nonce \(Hex.encode(nonce))")
                 let (_, evidence) = try EvidenceClient.fetch(endpoint, nonce: nonce, timeout: timeout)
-                try judgement.judge(evidence, nonce: nonce, at: time.instant, output)
+                let complete = try sources.complete(evidence, at: time.instant, output)
+                try judgement.judge(complete, nonce: nonce, at: time.instant, output)
             } else if let evidence {
                 let document = try Input.parse(evidence) { bytes in try EvidenceBundle.Document(parsing: bytes) }
                 var embedded: EvidenceBundle?
                 if case .bundled(let bundle) = document { embedded = bundle }
+                let complete = try sources.complete(document.evidence, at: time.instant, output)
                 try judgement(embedded).judge(
-                    document.evidence, nonce: nonce?.bytes, at: time.instant, output)
+                    complete, nonce: nonce?.bytes, at: time.instant, output)
             } else {
                 try verifyCluster()
             }
@@ -87,7 +90,8 @@ struct VerifyCommand: ParsableCommand {
             let nonce = try EvidenceClient.nonce(nonce)
             do {
                 let (_, evidence) = try EvidenceClient.fetch(endpoint, nonce: nonce, timeout: timeout)
-                try judgement.judge(evidence, nonce: nonce, at: time.instant, output)
+                let complete = try sources.complete(evidence, at: time.instant, output)
+                try judgement.judge(complete, nonce: nonce, at: time.instant, output)
             } catch let code as ExitCode where code == Exit.rejected {
                 rejected = true
             } catch let finding as Finding {

@@ -202,6 +202,20 @@ import Testing
         let junk = try release.folder.file("junk", [UInt8](repeating: 0xAA, count: 5000))
         #expect(try Nacre.run("evidence", "explain", junk).status == 2)
         #expect(try Nacre.run("evidence", "explain", try release.folder.file("nothing", [])).status == 2)
+        // Links are followed; what is not a regular file, or too large, is not read at all.
+        #expect(unsafe symlink(release.file("evidence.json"), release.file("link")) == 0)
+        #expect(try Nacre.run("evidence", "explain", release.file("link")).status == 0)
+        #expect(unsafe mkfifo(release.file("fifo"), 0o600) == 0)
+        #expect(unsafe truncate(try release.folder.file("big", []), 65 << 20) == 0)
+        for path in ["/dev/zero", "/", "/nonexistent", release.file("fifo"), release.file("big")] {
+            let refused = try Nacre.run("evidence", "explain", path)
+            #expect(refused.status == 2)
+            #expect(refused.errors.contains("parse-unreadable: \(path)"), "\(refused.errors)")
+        }
+        let deep = try release.folder.file("deep", String(repeating: "[", count: 1 << 20))
+        let nested = try Nacre.run("evidence", "explain", deep)
+        #expect(nested.status == 2)
+        #expect(nested.errors.contains("at byte 32"), "\(nested.errors)")
     }
 
     // MARK: A node on the network
