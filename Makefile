@@ -2,16 +2,18 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help up down image image-debug image-simulated image-simulated-tdx nacre bin setup lock lint clean test test-fast test-full test-build test-unit test-integration test-boot bench targets
+.PHONY: help up down image image-debug image-simulated image-simulated-tdx nacre bin completions man install setup lock lint clean test test-fast test-full test-build test-unit test-integration test-boot bench targets fuzz fuzz-build test-fuzz
 
 help:
 	@echo 'make up         everything: dependencies, image, local node booted and verified'
 	@echo 'make test       the tests, real boots included'
 	@echo 'make image      the node image (build/image); image-debug: with a root shell on the serial console'
 	@echo 'make image-simulated  for tests: with a simulated SEV-SNP that proves nothing;  image-simulated-tdx: TDX'
-	@echo 'make nacre      the command line (build/bin/nacre)'
+	@echo 'make nacre      the command line (build/bin/nacre);  make completions man: what goes with it'
+	@echo 'make install    all three below DESTDIR and PREFIX (/usr/local)'
 	@echo 'make test-fast  the tests that boot no image;  make test-full: with all the mutations'
 	@echo 'make test-boot  the long boot tests on both profiles, and everything built twice and compared'
+	@echo 'make fuzz       a million runs per family of parsers (FUZZ_RUNS=N, FUZZ_TARGETS="snp-report …")'
 	@echo 'make bench      verification against raw OpenSSL and dcap-qvl;  make targets: sizes, build and boot times'
 	@echo 'make lock       pin the packages of today;  make lint, make down, make clean'
 
@@ -46,6 +48,24 @@ build/bin/verity-init: $(SOURCES)
 build/bin/simulated-tee: $(SOURCES)
 	$(call product,simulated-tee,.build-release)
 nacre: build/bin/nacre
+
+# Both from the parser itself, so that they say what the program does.
+completions: build/bin/nacre
+	@mkdir -p build/completions
+	for shell in bash zsh fish; do build/bin/nacre --generate-completion-script $$shell >build/completions/nacre.$$shell; done
+
+man: build/bin/nacre
+	@rm -rf build/man
+	tools/man build/bin/nacre build/man
+
+PREFIX ?= /usr/local
+SHARE = $(DESTDIR)$(PREFIX)/share
+install: nacre completions man
+	install -Dm755 build/bin/nacre $(DESTDIR)$(PREFIX)/bin/nacre
+	install -Dm644 build/completions/nacre.bash $(SHARE)/bash-completion/completions/nacre
+	install -Dm644 build/completions/nacre.zsh $(SHARE)/zsh/site-functions/_nacre
+	install -Dm644 build/completions/nacre.fish $(SHARE)/fish/vendor_completions.d/nacre.fish
+	install -Dm644 -t $(SHARE)/man/man1 build/man/*.1
 
 signing/development.key: | build/bin/nacre
 	@mkdir -p $(@D)
@@ -138,6 +158,7 @@ test-integration:
 test: test-build
 	@$(STAGE) image $(MAKE) --no-print-directory image
 	@$(MAKE) --no-print-directory test-unit
+	@$(MAKE) --no-print-directory test-fuzz
 	@$(MAKE) --no-print-directory test-integration
 
 test-full: export NACRE_MUTATIONS = full
@@ -153,9 +174,24 @@ bench:
 			--quote $(VECTORS)/tdx/quotes/v4-phala.bin --collateral $(VECTORS)/tdx/collateral/b0c06f-2026-08.json; \
 	else echo 'bench: skipped: the TDX benchmark needs dcap-qvl in build/venv and shared/vectors'; fi
 
+# libFuzzer over every parser of outside data. Each allocation is looked at on its way to malloc (Tests/Fuzzing).
+FUZZ_RUNS ?= 1000000
+FUZZ_TARGETS ?=
+fuzz-build:
+	NACRE_FUZZING=1 swift build -c release --static-swift-stdlib --scratch-path .build-fuzz --product nacre-fuzz \
+		-Xswiftc -sanitize=fuzzer -Xswiftc -parse-as-library -Xswiftc -enable-testing -Xlinker --wrap=malloc
+
+fuzz: fuzz-build
+	tools/fuzz $(FUZZ_RUNS) 0 $(FUZZ_TARGETS)
+
+# What CI runs: every target for a second or two, after a build that takes minutes only the first time.
+test-fuzz:
+	$(STAGE) fuzz-build $(MAKE) --no-print-directory fuzz-build
+	$(STAGE) fuzz tools/fuzz 20000 2
+
 # Against their yardsticks (a stock mkosi image, plain mkosi, openssl): docs/image.md states the results.
 targets: image
 	tools/targets
 
 clean:
-	rm -rf build .build-release .build-init .build
+	rm -rf build .build-release .build-init .build-fuzz .build

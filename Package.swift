@@ -48,7 +48,6 @@ let package = Package(
         room("Crypto", ["Bytes", "COpenSSL"]),
         room("HTTP", ["Bytes"]),
         room("Host", ["Bytes", "CLinux"]),
-        room("ImageBuild", ["Bytes", "Crypto", "Host"]),
         room("GPT", ["Bytes"]),
         room("Linux", ["CLinux"]),
         room("MeasuredPhase", ["Bytes", "Linux", "CLinux"]),
@@ -60,6 +59,7 @@ let package = Package(
         room("TDX", ["Bytes", "Crypto"]),
         room("Measurement", ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TPM"]),
         room("Manifest", ["Bytes", "Crypto", "Measurement"]),
+        room("ImageBuild", ["Bytes", "Crypto", "Host", "Measurement", "Manifest"]),
         room(
             "Attestation",
             [
@@ -67,6 +67,8 @@ let package = Package(
                 "Linux",
                 "CLinux",
             ]),
+        room("AttestedTLS", ["Bytes", "Crypto", "Linux", "CLinux"]),
+        room("StateDisk", ["Bytes", "Crypto"]),
         room(
             "NodeService",
             ["Bytes", "Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CLinux"]),
@@ -131,7 +133,7 @@ let package = Package(
         tests("SEVSNP", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
         tests("TDX", ["Bytes", "Crypto", "SimulatedTEE"], exclude: ["Fixtures"]),
         tests("Measurement", ["Crypto", "UnifiedKernelImage", "GPT", "TPM"]),
-        tests("ImageBuild", ["Crypto", "Host"]),
+        tests("ImageBuild", ["Crypto", "Host", "Manifest", "SyntheticNode"]),
         tests(
             "SimulatedTEE",
             ["Bytes", "Crypto", "Linux", "TPM", "SEVSNP", "TDX", "Manifest", "Attestation", "SyntheticNode"]),
@@ -140,6 +142,8 @@ let package = Package(
         tests(
             "NodeService",
             ["Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CTSS2SoftwareTPM"]),
+        tests("AttestedTLS", ["Crypto", "CLinux"]),
+        tests("StateDisk", ["Crypto"]),
         tests("Provisioning", ["Attestation", "Host", "Manifest"]),
         .testTarget(
             name: "CLITests",
@@ -147,7 +151,21 @@ let package = Package(
             swiftSettings: strict),
         // Boots the built image through the built command line.
         .testTarget(
-            name: "IntegrationTests", dependencies: ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TestKit"],
+            name: "IntegrationTests",
+            dependencies: ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "Measurement", "TestKit"],
             swiftSettings: strict),
     ]
 )
+
+// Fuzzing needs libFuzzer's entry point in place of a program's own, so the target exists for `make fuzz` alone.
+if Context.environment["NACRE_FUZZING"] != nil {
+    package.products.append(.executable(name: "nacre-fuzz", targets: ["nacre-fuzz"]))
+    package.targets.append(
+        .executableTarget(
+            name: "nacre-fuzz",
+            dependencies: [
+                "Bytes", "Crypto", "HTTP", "GPT", "VerityRoot", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX",
+                "Measurement", "Manifest", "Attestation", "SyntheticNode", "TestKit",
+            ],
+            path: "Tests/Fuzzing", swiftSettings: strict))
+}

@@ -58,17 +58,18 @@ extension Appraisal {
         return root
     }
 
-    /// A TDX quote whose MRTD and RTMR 0–2 are the manifest's.
+    /// A TDX quote whose MRTD and RTMR 0–3 are the manifest's.
     mutating func checkTDX() throws(Finding) {
         let tee = try report()
         let registers = reference.manifest.measurements.tdx
         var policy = policy.tdx
         policy["report_data"] = .hex(reportData)
-        for (name, key) in [("mrtd", "mr_td"), ("rtmr0", "rtmr0"), ("rtmr1", "rtmr1"), ("rtmr2", "rtmr2")] {
+        for name in ["mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"] {
+            let key = name == "mrtd" ? "mr_td" : name
             guard let value = registers[name] else {
-                // RTMR 0 depends on the host's tables. MRTD, the firmware, may not be left open: it is what extends the
+                // RTMR 0 depends on the host's tables, RTMR 3 is unknown to older manifests. MRTD, the firmware, may not be left open: it is what extends the
                 // others, and another firmware can extend whatever is expected.
-                guard name == "rtmr0" else {
+                guard name == "rtmr0" || name == "rtmr3" else {
                     throw Finding(
                         "register-missing", claim: "tdx.\(name)", expected: "a value in the manifest", actual: "none",
                         source: "manifest \(reference.manifest.version)")
@@ -87,12 +88,11 @@ extension Appraisal {
         hardwareCoversImage = true
     }
 
-    /// Inputs of a kind that were stored with the evidence (`nacre.evidencecollateral.v1`): kind → input → base64.
+    /// Inputs of a kind that were stored with the evidence (`nacre.collateral.v1`).
     private func collateral(_ kind: String, _ names: [String]) throws(Finding) -> [String: [UInt8]] {
-        guard let document = evidence.collateral else { return [:] }
-        do {
-            return try EvidenceCollateral(json: document).inputs[kind, default: [:]].filter { names.contains($0.key) }
-        } catch { throw error.finding }
+        guard let document = evidence.collateral, let tee = evidence.tee else { return [:] }
+        return try CollateralBundle(json: document).inputs(for: tee, evidence.platform)
+            .filter { names.contains($0.key) }
     }
 
     /// Hands a report to the judge of its kind and takes over what that established.
@@ -103,44 +103,5 @@ extension Appraisal {
         for word in verdict.marks { mark(word) }
         if let finding = verdict.finding { throw finding }
         held("\(kind) report", "genuine, bound to this nonce and key, measures the manifest's image")
-    }
-}
-
-/// Certificates and other collateral stored beside evidence so that it can be judged with no network,
-/// `nacre.evidencecollateral.v1`. Untrusted: everything in it is verified when it is used.
-public struct EvidenceCollateral: Sendable, Equatable {
-    public static let schema = "nacre.evidencecollateral.v1"
-
-    /// kind (`snp`, `tdx`) → input name → bytes.
-    public var inputs: [String: [String: [UInt8]]]
-
-    public init(inputs: [String: [String: [UInt8]]]) { self.inputs = inputs }
-
-    private static let names: [String: Set<String>] = [
-        "snp": ["vek", "chain", "crl"], "tdx": ["collateral"],
-    ]
-
-    public init(json: JSON) throws(ParseError) {
-        var fields = try JSONFields(json, path: "collateral")
-        let schema = try fields.string("schema")
-        guard schema == Self.schema else {
-            throw ParseError("version", field: "collateral.schema", offset: 0, "must be \(Self.schema), is \(schema)")
-        }
-        inputs = [:]
-        for (kind, names) in Self.names {
-            guard let object = fields.optional(kind) else { continue }
-            var part = try JSONFields(object, path: "collateral.\(kind)")
-            var values: [String: [UInt8]] = [:]
-            for name in names { values[name] = try part.optionalBase64(name) }
-            try part.end()
-            inputs[kind] = values
-        }
-        try fields.end()
-    }
-
-    public var json: JSON {
-        var object: [String: JSON] = ["schema": .string(Self.schema)]
-        for (kind, values) in inputs { object[kind] = .object(values.mapValues { .base64($0) }) }
-        return .object(object)
     }
 }

@@ -181,22 +181,9 @@ public struct Appraisal {
         case .pinned:
             unchecked.append("manifest signature: no bundle and trust root given, the file itself is trusted")
         }
-        if manifest.profile == .debug {
-            guard policy.allowDebugProfile else {
-                throw Finding(
-                    "policy-debug-profile", claim: "manifest profile", expected: "production", actual: "debug",
-                    source: "policy.allowDebugProfile", next: "run the production image: a debug image lets people in")
-            }
-            mark("debug")
-        }
-        if manifest.profile == .simulated {
-            guard !policy.simulatedRoots.isEmpty else {
-                throw Finding(
-                    "policy-simulated-profile", claim: "manifest profile", expected: "production", actual: "simulated",
-                    source: "policy.simulatedRoots", next: "run the production image: this one only plays a TEE")
-            }
-            markSimulated()
-        }
+        try policy.checkProfile(of: manifest)
+        if manifest.profile == .debug { mark("debug") }
+        if manifest.profile == .simulated { markSimulated() }
         guard time <= manifest.notAfter else {
             throw Finding(
                 "expired-manifest", claim: "manifest notAfter", expected: "not after \(manifest.notAfter)",
@@ -211,9 +198,31 @@ public struct Appraisal {
     }
 }
 
+extension AppraisalPolicy {
+    /// A debug image lets people in, and one with a simulated TEE proves nothing: only a policy that says so accepts them.
+    public func checkProfile(of manifest: Manifest) throws(Finding) {
+        func refusal(_ reason: String, _ source: String, _ next: String) -> Finding {
+            Finding(
+                reason, claim: "manifest profile", expected: Manifest.Profile.production.rawValue,
+                actual: manifest.profile.rawValue, source: source, next: "run the production image: \(next)")
+        }
+        switch manifest.profile {
+        case .production: break
+        case .debug:
+            guard allowDebugProfile else {
+                throw refusal("policy-debug-profile", "policy.allowDebugProfile", "a debug image lets people in")
+            }
+        case .simulated:
+            guard !simulatedRoots.isEmpty else {
+                throw refusal("policy-simulated-profile", "policy.simulatedRoots", "this one only plays a TEE")
+            }
+        }
+    }
+}
+
 extension Finding {
     /// The same finding with more to do next.
-    func adding(next more: String) -> Finding {
+    public func adding(next more: String) -> Finding {
         Finding(
             reason, claim: claim, expected: expected, actual: actual, source: source,
             next: next.isEmpty ? more : "\(next); \(more)")

@@ -64,11 +64,10 @@ public struct AppraisalPolicy: Sendable, Equatable {
     /// Confidential VMs only, production images signed by the owner.
     public static let production = AppraisalPolicy(platforms: [.snp, .tdx])
 
-    /// For machines that this host runs for its own user: a software TPM, development keys and debug images are let
-    /// through, and every verdict is marked `development`.
-    public static let local = AppraisalPolicy(
-        platforms: Set(Evidence.Platform.allCases), allowTPMRoot: .development, allowDebugProfile: true,
-        allowDevelopmentKey: true)
+    /// Only by an explicit choice: a TPM that nobody vouches for and development keys are let through, and every verdict
+    /// is marked `development`. Debug images are refused, as everywhere.
+    public static let development = AppraisalPolicy(
+        platforms: Set(Evidence.Platform.allCases), allowTPMRoot: .development, allowDevelopmentKey: true)
 
     /// Reads a document strictly.
     public init(parsing bytes: [UInt8]) throws(ParseError) {
@@ -172,7 +171,8 @@ public struct AppraisalPolicy: Sendable, Equatable {
     private static func demands(_ json: JSON?, _ path: String) throws(ParseError) -> [String: JSON] {
         guard let json else { return [:] }
         guard let object = json.object else { throw ParseError("form", field: path, offset: 0, "must be an object") }
-        for key in ["report_data", "measurement", "mr_td", "rtmr0", "rtmr1", "rtmr2"] where object[key] != nil {
+        let composed = ["report_data", "measurement", "mr_td", "rtmr0", "rtmr1", "rtmr2", "rtmr3"]
+        for key in composed where object[key] != nil {
             throw ParseError("form", field: "\(path).\(key)", offset: 0, "comes from the manifest, not from a policy")
         }
         return object

@@ -3,6 +3,7 @@ import SEVSNP
 import TDX
 
 /// `nacre.collateral.v1`: all that is needed to verify evidence later with no network, in one JSON document.
+/// It stands alone (cache, file) or in evidence, as `collateral`.
 ///
 /// `{"schema":…,"items":[…]}`, each item one of
 /// `{"kind":"intel","fmspc":hex,"authority":"platform"|"processor","collateral":{…}}` (`TDX.Collateral`),
@@ -21,17 +22,24 @@ public struct CollateralBundle: Sendable, Equatable {
     public mutating func add(_ item: CollateralItem) throws(Finding) { items[try item.key()] = item }
 
     public init(parsing bytes: [UInt8]) throws(Finding) {
+        let json: JSON
+        do { json = try JSON(parsing: bytes) } catch { throw error.finding }
+        try self.init(json: json)
+    }
+
+    public init(json: JSON) throws(Finding) {
         let list: [JSON]
         do throws(ParseError) {
-            var fields = try JSONFields(JSON(parsing: bytes), path: "bundle")
+            var fields = try JSONFields(json, path: "collateral")
             let schema = try fields.string("schema")
             guard schema == Self.schema else {
-                throw ParseError("version", field: "bundle.schema", offset: 0, "must be \(Self.schema), is \(schema)")
+                throw ParseError(
+                    "version", field: "collateral.schema", offset: 0, "must be \(Self.schema), is \(schema)")
             }
             list = try fields.array("items")
             try fields.end()
             guard list.count <= Self.maximumItems else {
-                throw ParseError("range", field: "bundle.items", offset: 0, "\(list.count) items")
+                throw ParseError("range", field: "collateral.items", offset: 0, "\(list.count) items")
             }
         } catch {
             throw error.finding
@@ -41,7 +49,8 @@ public struct CollateralBundle: Sendable, Equatable {
             do { item = try CollateralItem(json) } catch { throw error.finding }
             let key = try item.key()
             guard items.updateValue(item, forKey: key) == nil else {
-                throw Finding("parse-form", claim: "bundle.items", expected: "each item once", actual: "\(key) twice")
+                throw Finding(
+                    "parse-form", claim: "collateral.items", expected: "each item once", actual: "\(key) twice")
             }
         }
     }

@@ -79,7 +79,7 @@ public struct Evidence: Sendable, Equatable {
     public var nonce: [UInt8]
     public var tpm: TPMEvidence?
     public var tee: TEEEvidence?
-    /// Collateral for offline judgement (`nacre.evidencecollateral.v1`); added by `nacre evidence bundle`.
+    /// Collateral for offline judgement (`nacre.collateral.v1`); added by `nacre evidence bundle`.
     public var collateral: JSON?
     /// The image the node says it runs; a hint that saves a search, never a proof.
     public var imageDigest: [UInt8]?

@@ -23,16 +23,34 @@ extension EvidenceExplanation {
             return EvidenceExplanation(
                 "measurements",
                 [row("imageDigest", Hex.encode(document.imageDigest), held: true)] + events(document))
-        default: break
+        case CollateralBundle.schema:
+            return EvidenceExplanation("collateral", try collateral(CollateralBundle(json: json)))
+        case TrustRoot.schema: return trustRoot(try TrustRoot(parsing: Array(json.compact.utf8)))
+        case AppraisalPolicy.schema:
+            return EvidenceExplanation("policy", try AppraisalPolicy(json: json).outline(nil))
+        case let schema?:
+            throw Finding(
+                "parse-version", claim: "schema", expected: "a document of Nacre", actual: schema,
+                source: "this release")
+        case nil: break
         }
-        if let pcrs = try? PCRBank(json: json) {
+        if json["tcb_info"] != nil {
+            return EvidenceExplanation("Intel's collateral", try collateral(Collateral(json)))
+        }
+        if json["mediaType"] != nil { return signature(try Bundle(parsing: Array(json.compact.utf8))) }
+        if let rtmrs = try? RTMRPolicy.values(json, path: "rtmrs"), !rtmrs.isEmpty {
+            return EvidenceExplanation(
+                "runtime register values",
+                rtmrs.sorted { $0.key < $1.key }.map { row("rtmr\($0.key)", Hex.encode($0.value)) })
+        }
+        if let pcrs = try? PCRBank(json: json), !pcrs.sorted.isEmpty {
             return EvidenceExplanation(
                 "register values",
                 pcrs.sorted.map { row(PCRBank.claim($0.hash, $0.index), Hex.encode($0.digest)) })
         }
         throw Finding(
-            "parse-version", claim: "schema", expected: "a document of Nacre",
-            actual: json["schema"]?.string ?? "no field schema", source: "this release")
+            "parse-version", claim: "schema", expected: "a document of Nacre", actual: "no field schema",
+            source: "this release")
     }
 
     private static func manifest(_ manifest: Manifest) -> [Appraisal.Step] {
@@ -61,6 +79,7 @@ extension EvidenceExplanation {
             }
         }
         if let tee = evidence.tee {
+            rows += binding(evidence, tee)
             switch evidence.platform {
             case .snp:
                 part("snp") { try report(tee.report).rows }
@@ -70,10 +89,36 @@ extension EvidenceExplanation {
             case .tdx: part("tdx") { try quote(tee.report).rows }
             case .tpm: rows.append(row("tee", "\(tee.report.count) bytes that this platform does not have"))
             }
+            if !tee.eventLog.isEmpty {
+                part("ccel") {
+                    events(try EventLog(parsing: tee.eventLog, registers: .confidentialComputing).explain())
+                }
+            }
         }
+        if let json = evidence.collateral { part("collateral") { try collateral(CollateralBundle(json: json)) } }
         if let tpm = evidence.tpm { part("tpm") { try self.tpm(tpm, nonce: evidence.nonce) } }
         for stage in evidence.stages { rows.append(row("stage \(stage.name)", "\(stage.milliseconds) ms")) }
         return rows
+    }
+
+    /// Whether the hardware report names this nonce and this TPM key.
+    private static func binding(_ evidence: Evidence, _ tee: Evidence.TEEEvidence) -> [Appraisal.Step] {
+        let found: [UInt8]? =
+            switch evidence.platform {
+            case .tpm: nil
+            case .snp: (try? AttestationReport(tee.report))?.reportData
+            case .tdx: (try? TDX.Quote(parsing: tee.report))?.body.reportData
+            }
+        guard let found else { return [] }
+        let wanted = Evidence.reportData(
+            nonce: evidence.nonce, attestationKey: evidence.tpm?.attestationKey ?? [])
+        let isBound = constantTimeEqual(found, wanted)
+        return [
+            .init(
+                claim: "binding", mark: isBound ? .held : .failed,
+                detail: isBound
+                    ? "the report names this nonce and TPM key" : "the report names another nonce or TPM key")
+        ]
     }
 
     /// Quote, registers and logs, with marks for what they prove of each other.

@@ -1,5 +1,6 @@
 import Bytes
 import Crypto
+import Manifest
 import SEVSNP
 import TDX
 import TPM
@@ -46,13 +47,16 @@ public struct EvidenceExplanation: Sendable {
     private static func recognise(_ bytes: [UInt8]) throws -> EvidenceExplanation {
         if bytes.starts(with: [0xFF, 0x54, 0x43, 0x47]) { return try attest(bytes) }
         if bytes.starts(with: "HCLA".utf8) { return try hcl(bytes) }
+        if bytes.starts(with: "-----BEGIN PUBLIC KEY".utf8) { return trustRoot(try TrustRoot(parsing: bytes)) }
         if bytes.starts(with: "-----BEGIN".utf8) {
             return certificates(try Certificate.chain(pem: bytes), "certificates, PEM")
         }
         if bytes.first == 0x1E {
             return EvidenceExplanation("userspace measurement log", events(try UserspaceLog(parsing: bytes).explain()))
         }
-        if let first = bytes.first(where: { ![0x20, 0x09, 0x0A, 0x0D].contains($0) }), first == UInt8(ascii: "{") {
+        if let first = bytes.first(where: { ![0x20, 0x09, 0x0A, 0x0D].contains($0) }),
+            first == UInt8(ascii: "{") || first == UInt8(ascii: "[")
+        {
             return try document(try JSON(parsing: bytes, limit: EvidenceBundle.maximumSize))
         }
         // TCG_PCClientPCREvent: register 0 or 1 and EV_NO_ACTION, which every crypto-agile log starts with.
@@ -66,17 +70,26 @@ public struct EvidenceExplanation: Sendable {
         if bytes.first == 0x30, let certificate = try? Certificate(der: bytes) {
             return certificates([certificate], "certificate, DER")
         }
+        if bytes.first == 0x30, let list = try? RevocationList(der: bytes) { return revocationList(list) }
+        if bytes.count == TDReport.size, bytes.starts(with: [0x81, 0]) {
+            return localReport(try TDReport(parsing: bytes))
+        }
+        // COSE_Sign1: an array of four, tagged 18 or not.
+        if bytes.first == 0x84 || bytes.starts(with: [0xD2, 0x84]) {
+            return try nitro(NitroTPMDocument(parsing: bytes))
+        }
         if bytes.count >= 24, let table = try? CertificateTable(bytes), !table.entries.isEmpty {
             return self.table(table)
         }
         if let area = try? TPMPublic(parsing: bytes) { return publicArea(area) }
+        if let signature = try? TPMSignature(parsing: bytes) { return self.signature(signature) }
         // A log without a header is the SHA-1 form.
         if let log = try? EventLog(parsing: bytes) { return EvidenceExplanation("event log", events(log.explain())) }
         throw Finding(
             "parse-unknown", claim: "input",
             expected:
-                "an SEV-SNP report, TDX quote, event log, TPM quote or key, HCL report, certificate or table, or a "
-                + "JSON document of Nacre",
+                "an SEV-SNP report, TDX quote or TDREPORT, event log, TPM quote, key or signature, HCL report, NitroTPM "
+                + "document, certificate, table or revocation list, or a JSON document of Nacre",
             actual: "\(bytes.count) bytes starting \(Hex.encode(bytes.prefix(8)))", source: "this release")
     }
 
@@ -185,15 +198,5 @@ public struct EvidenceExplanation: Sendable {
                 let certificate = try? Certificate.read(entry.contents)
                 return row(entry.name.description, certificate.map(describe) ?? "\(entry.contents.count) bytes")
             })
-    }
-
-    private static func describe(_ certificate: Certificate) -> String {
-        "\(certificate.subject), issued by \(certificate.issuer), "
-            + "\(certificate.notBefore?.description ?? "?") to \(certificate.notAfter?.description ?? "?")"
-    }
-
-    private static func certificates(_ chain: [Certificate], _ kind: String) -> EvidenceExplanation {
-        EvidenceExplanation(
-            kind, chain.enumerated().map { row("certificate \($0.offset)", describe($0.element)) })
     }
 }

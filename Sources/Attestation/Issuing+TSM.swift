@@ -3,7 +3,7 @@ import CLinux
 import Glibc
 import Linux
 
-/// What configfs-tsm answered to one request.
+/// What configfs-tsm or a guest device answered to one request.
 public struct TSMReport: Equatable, Sendable {
     /// The kernel's name of what made it, `sev_guest` or `tdx_guest`.
     public let provider: String
@@ -18,7 +18,7 @@ public struct TSMReport: Equatable, Sendable {
 /// No report: what was attempted, and why it did not work.
 public struct TSMError: Error, Equatable, Sendable, CustomStringConvertible {
     public let message: String
-    public var description: String { "configfs-tsm: \(message)" }
+    public var description: String { "hardware report: \(message)" }
 }
 
 /// The file operations that configfs-tsm is made of, relative to one request's directory.

@@ -79,7 +79,7 @@ extension Judge {
 }
 
 /// Which runtime measurement registers a log has to explain.
-private struct RTMRPolicy {
+struct RTMRPolicy {
     var numbers: [Int]?
     var values: [Int: [UInt8]]?
 

@@ -21,6 +21,9 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <semaphore.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -51,6 +54,18 @@ static inline int nacre_socket_port(int fd) {
     if (getsockname(fd, (struct sockaddr *)&name, &size) != 0) return -1;
     // sin_port and sin6_port stand at the same place.
     return name.sin6_family == AF_INET || name.sin6_family == AF_INET6 ? ntohs(name.sin6_port) : -1;
+}
+// epoll(7): the structure of an event is a packed union, which does not import.
+static inline int nacre_epoll_add(int epoll, int fd, int output) {
+    struct epoll_event event = {.events = output ? EPOLLOUT : EPOLLIN, .data.fd = fd};
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
+}
+static inline int nacre_epoll_remove(int epoll, int fd) { return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, 0); }
+static inline int nacre_epoll_wait(int epoll, int *ready, int count, int milliseconds) {
+    struct epoll_event events[64];
+    int found = epoll_wait(epoll, events, count < 64 ? count : 64, milliseconds);
+    for (int i = 0; i < found; i++) ready[i] = events[i].data.fd;
+    return found;
 }
 static const unsigned long nacre_dm_dev_create = DM_DEV_CREATE;
 static const unsigned long nacre_dm_table_load = DM_TABLE_LOAD;

@@ -7,15 +7,23 @@ import Glibc
     // Sendable by hand: an SSL_CTX is not changed after construction, and SSL_new on it is thread-safe.
     private let context: OpaquePointer
 
+    /// Whether a client must show a certificate.
+    public enum ClientKeys: Sendable {
+        case none
+        /// Any certificate does: the client proves that it holds the key, and who that is comes later by other means.
+        case any
+    }
+
     /// - Parameters:
     ///   - certificate: sent to the peer, usually `Certificate.selfSigned`.
     ///   - key: the certificate's private key; `.form` when it is another one.
-    public init(certificate: Certificate, key: PrivateKey) throws(CryptoError) {
+    public init(certificate: Certificate, key: PrivateKey, clients: ClientKeys = .none) throws(CryptoError) {
         unsafe context = try TLSContext.make(TLS_server_method())
-        guard unsafe SSL_CTX_use_certificate(context, certificate.handle) == 1,
-            unsafe SSL_CTX_use_PrivateKey(context, key.handle) == 1,
-            unsafe SSL_CTX_check_private_key(context) == 1
-        else { throw CryptoError.library("certificate and key do not belong together", kind: .form) }
+        try unsafe TLSContext.use(certificate, key, in: context)
+        if clients == .any {
+            unsafe SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nil)
+            unsafe SSL_CTX_set_cert_verify_callback(context, { _, _ in 1 }, nil)
+        }
     }
 
     deinit { unsafe SSL_CTX_free(context) }
@@ -26,9 +34,37 @@ import Glibc
     }
 
     public func accept(_ socket: consuming StreamSocket, deadline: Deadline) throws(CryptoError) -> TLSConnection {
-        let connection = try unsafe TLSConnection(context, socket, deadline: deadline)
-        try unsafe connection.handshake { unsafe SSL_accept($0) }
+        let connection = try begin(socket)
+        connection.deadline = deadline
+        try connection.finishHandshake()
         return connection
+    }
+
+    /// A connection whose handshake the caller drives by `continueHandshake`, so that one thread can wait for many.
+    public func begin(_ socket: consuming StreamSocket) throws(CryptoError) -> TLSConnection {
+        let connection = try unsafe TLSConnection(context, socket, deadline: .seconds(0))
+        connection.becomeServer()
+        return connection
+    }
+}
+
+/// A certificate with its private key.
+public struct TLSIdentity: Sendable {
+    public let certificate: Certificate
+    public let key: PrivateKey
+
+    public init(certificate: Certificate, key: PrivateKey) {
+        self.certificate = certificate
+        self.key = key
+    }
+
+    /// A fresh P-256 key under a certificate of its own, for ends that prove who they are inside the connection. Valid
+    /// from a day before `now`, as the clock of a freshly booted machine may be off, for ten years.
+    public init(ephemeral name: String, now: Instant) throws(CryptoError) {
+        key = try PrivateKey(generating: .p256)
+        certificate = try Certificate.selfSigned(
+            key: key, commonName: name, notBefore: Instant(seconds: now.seconds - 86400),
+            notAfter: Instant(seconds: now.seconds + 3650 * 86400))
     }
 }
 
@@ -44,28 +80,32 @@ public enum TLSClient {
     /// Connects, handshakes TLS 1.3 and returns the open connection; `deadline` covers all of it and stays in force
     /// for reads and writes until the caller sets another.
     public static func connect(
-        _ host: String, port: UInt16, deadline: Deadline, authentication: Authentication
+        _ host: String, port: UInt16, deadline: Deadline, authentication: Authentication,
+        identity: TLSIdentity? = nil
     ) throws(CryptoError) -> TLSConnection {
         let socket = try StreamSocket(connectingTo: host, port: port, deadline: deadline)
-        return try connect(over: socket, host: host, deadline: deadline, authentication: authentication)
+        return try connect(
+            over: socket, host: host, deadline: deadline, authentication: authentication, identity: identity)
     }
 
     /// The same over a socket that is already connected; `host` is sent as server name unless it is an address.
+    ///
+    /// - Parameter identity: shown to a server that asks for a certificate.
     public static func connect(
-        over socket: consuming StreamSocket, host: String, deadline: Deadline, authentication: Authentication
+        over socket: consuming StreamSocket, host: String, deadline: Deadline, authentication: Authentication,
+        identity: TLSIdentity? = nil
     ) throws(CryptoError) -> TLSConnection {
         let context = try unsafe TLSContext.make(TLS_client_method())
         defer { unsafe SSL_CTX_free(context) }
+        if let identity { try unsafe TLSContext.use(identity.certificate, identity.key, in: context) }
         switch authentication {
         case .unauthenticated: unsafe SSL_CTX_set_verify(context, SSL_VERIFY_NONE, nil)
         }
         let connection = try unsafe TLSConnection(context, socket, deadline: deadline)
         // RFC 6066 §3: literal addresses are not permitted as server names.
         let isName = host.utf8.contains { !(0x30...0x39).contains($0) && $0 != 0x2E } && !host.contains(":")
-        try unsafe connection.handshake { session in
-            if isName { _ = unsafe nacre_ssl_set_sni(session, host) }
-            return unsafe SSL_connect(session)
-        }
+        connection.becomeClient(serverName: isName ? host : nil)
+        try connection.finishHandshake()
         return connection
     }
 }
@@ -89,6 +129,13 @@ private enum TLSContext {
         _ = unsafe SSL_CTX_ctrl(context, SSL_CTRL_SET_SESS_CACHE_MODE, Int(SSL_SESS_CACHE_OFF), nil)
         return unsafe context
     }
+
+    static func use(_ certificate: Certificate, _ key: PrivateKey, in context: OpaquePointer) throws(CryptoError) {
+        guard unsafe SSL_CTX_use_certificate(context, certificate.handle) == 1,
+            unsafe SSL_CTX_use_PrivateKey(context, key.handle) == 1,
+            unsafe SSL_CTX_check_private_key(context) == 1
+        else { throw CryptoError.library("certificate and key do not belong together", kind: .form) }
+    }
 }
 
 /// An open TLS 1.3 connection, for one thread at a time. Every operation ends by `deadline`.
@@ -104,6 +151,8 @@ private enum TLSContext {
     private let outgoing: OpaquePointer
     /// -1 once closed.
     private var descriptor: Int32
+    /// Taken from libssl, not yet taken by the socket.
+    private var unsent: ArraySlice<UInt8> = []
 
     /// Largest piece moved at once; libssl holds at most one record (16 KiB and its overhead) beyond it.
     private static let pieceSize = 1 << 14
@@ -137,8 +186,15 @@ private enum TLSContext {
         unsafe SSL_free(session)
     }
 
-    fileprivate func handshake(_ step: (OpaquePointer) -> Int32) throws(CryptoError) {
-        guard try unsafe drive("TLS handshake", step) else {
+    fileprivate func becomeServer() { unsafe SSL_set_accept_state(session) }
+
+    fileprivate func becomeClient(serverName: String?) {
+        unsafe SSL_set_connect_state(session)
+        if let serverName { _ = unsafe nacre_ssl_set_sni(session, serverName) }
+    }
+
+    fileprivate func finishHandshake() throws(CryptoError) {
+        guard try unsafe drive("TLS handshake", { unsafe SSL_do_handshake($0) }) else {
             throw CryptoError(.connection, "the peer ended the connection during the handshake")
         }
     }
@@ -180,6 +236,16 @@ private enum TLSContext {
         descriptor = -1
     }
 
+    /// Closes the socket without a word.
+    public func abandon() {
+        guard descriptor >= 0 else { return }
+        _ = Glibc.close(descriptor)
+        descriptor = -1
+    }
+
+    /// Whether this is an earlier session taken up again, which contexts of this room never allow.
+    public var isResumed: Bool { unsafe SSL_session_reused(session) != 0 }
+
     /// Keying material bound to this connection (RFC 8446 §7.5), the same at both ends.
     ///
     /// - Returns: `count` bytes.
@@ -210,57 +276,128 @@ private enum TLSContext {
     /// `TLSv1.3`, always.
     public var version: String { unsafe String(cString: SSL_get_version(session)) }
 
-    /// Repeats one libssl operation, feeding and draining its buffers, until it is done.
-    ///
-    /// - Returns: `false` when the peer has closed in an orderly way.
-    private func drive(_ doing: String, _ step: (OpaquePointer) -> Int32) throws(CryptoError) -> Bool {
+    // MARK: Without waiting
+
+    /// What an operation that never waits is short of.
+    public enum Progress: Sendable, Equatable {
+        case done
+        /// The peer must send something first.
+        case needsInput
+        /// The peer must take something first.
+        case needsOutput
+    }
+
+    /// The socket, to wait for; -1 once closed.
+    public var socket: Int32 { descriptor }
+
+    /// One round of a handshake begun by `TLSServer.begin`.
+    public func continueHandshake() throws(CryptoError) -> Progress {
+        switch try unsafe attempt("TLS handshake", { unsafe SSL_do_handshake($0) }) {
+        case .done: try flushWhatFits() ? .done : .needsOutput
+        case .closed: throw CryptoError(.connection, "the peer ended the connection during the handshake")
+        case .needsInput: .needsInput
+        case .needsOutput: .needsOutput
+        }
+    }
+
+    /// What has arrived, at most `max` bytes: `nil` when nothing has yet, empty after the peer's close_notify.
+    public func readWhatArrived(max: Int) throws(CryptoError) -> [UInt8]? {
+        var buffer = [UInt8](repeating: 0, count: min(max, Self.pieceSize))
+        var count = 0
+        switch try unsafe attempt("TLS read", { unsafe SSL_read_ex($0, &buffer, buffer.count, &count) }) {
+        case .done: return Array(buffer.prefix(count))
+        case .closed: return []
+        case .needsInput, .needsOutput: return nil
+        }
+    }
+
+    /// Encrypts all of `bytes` into memory; `flushWhatFits` sends them.
+    public func enqueue(_ bytes: [UInt8]) throws(CryptoError) {
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let piece = Array(rest.prefix(Self.pieceSize))
+            var count = 0
+            ERR_clear_error()
+            // Memory takes everything, so that there is nothing to wait for.
+            guard unsafe SSL_write_ex(session, piece, piece.count, &count) == 1, count > 0 else {
+                throw CryptoError.library("TLS write", kind: .connection)
+            }
+            rest = rest.dropFirst(count)
+        }
+    }
+
+    /// Sends what the peer takes now. - Returns: whether that was all.
+    public func flushWhatFits() throws(CryptoError) -> Bool {
+        guard descriptor >= 0 else { throw CryptoError(.connection, "the connection is closed") }
+        while true {
+            if unsent.isEmpty {
+                var buffer = [UInt8](repeating: 0, count: Self.pieceSize)
+                let count = unsafe BIO_read(outgoing, &buffer, Int32(buffer.count))
+                guard count > 0 else { return true }
+                unsent = buffer[..<Int(count)]
+            }
+            let written = unsafe unsent.withUnsafeBytes { bytes in
+                unsafe send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
+            }
+            if written > 0 {
+                unsent = unsent.dropFirst(written)
+            } else if errno == EAGAIN {
+                return false
+            } else if errno != EINTR {
+                throw StreamSocket.error("send")
+            }
+        }
+    }
+
+    private enum Attempt { case done, closed, needsInput, needsOutput }
+
+    /// One libssl operation, fed with whatever the socket holds, without waiting for more.
+    private func attempt(_ doing: String, _ step: (OpaquePointer) -> Int32) throws(CryptoError) -> Attempt {
         while true {
             guard descriptor >= 0 else { throw CryptoError(.connection, "\(doing): the connection is closed") }
             ERR_clear_error()
             let result = unsafe step(session)
             let reason = unsafe result == 1 ? SSL_ERROR_NONE : SSL_get_error(session, result)
-            // Alerts wait in the outgoing buffer, so that it is emptied before a failure is reported.
             switch reason {
-            case SSL_ERROR_NONE:
-                try flush()
-                return true
+            case SSL_ERROR_NONE: return .done
             case SSL_ERROR_WANT_READ:
-                try flush()
-                try fill(doing)
-            case SSL_ERROR_WANT_WRITE: try flush()
-            case SSL_ERROR_ZERO_RETURN: return false
+                guard try flushWhatFits() else { return .needsOutput }
+                guard try receive(doing) else { return .needsInput }
+            case SSL_ERROR_WANT_WRITE:
+                guard try flushWhatFits() else { return .needsOutput }
+            case SSL_ERROR_ZERO_RETURN: return .closed
             default:
                 let error = CryptoError.library(doing, kind: .connection)
-                try? flush()
+                // The alert that says why waits in the outgoing buffer.
+                _ = try? flushWhatFits()
                 throw error
+            }
+        }
+    }
+
+    /// Repeats one libssl operation, waiting for the peer until `deadline`, until it is done and sent.
+    ///
+    /// - Returns: `false` when the peer has closed in an orderly way.
+    private func drive(_ doing: String, _ step: (OpaquePointer) -> Int32) throws(CryptoError) -> Bool {
+        while true {
+            switch try unsafe attempt(doing, step) {
+            case .done:
+                try flush()
+                return true
+            case .closed: return false
+            case .needsInput: try StreamSocket.wait(descriptor, POLLIN, deadline)
+            case .needsOutput: try StreamSocket.wait(descriptor, POLLOUT, deadline)
             }
         }
     }
 
     /// Sends everything that libssl has produced.
     private func flush() throws(CryptoError) {
-        var buffer = [UInt8](repeating: 0, count: Self.pieceSize)
-        while true {
-            let count = unsafe BIO_read(outgoing, &buffer, Int32(buffer.count))
-            guard count > 0 else { return }
-            var sent = 0
-            while sent < Int(count) {
-                let written = unsafe buffer[sent..<Int(count)].withUnsafeBytes { bytes in
-                    unsafe send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
-                }
-                if written > 0 {
-                    sent += written
-                } else if errno == EAGAIN {
-                    try StreamSocket.wait(descriptor, POLLOUT, deadline)
-                } else if errno != EINTR {
-                    throw StreamSocket.error("send")
-                }
-            }
-        }
+        while try !flushWhatFits() { try StreamSocket.wait(descriptor, POLLOUT, deadline) }
     }
 
-    /// Waits for bytes from the peer and hands one piece to libssl.
-    private func fill(_ doing: String) throws(CryptoError) {
+    /// Hands one piece from the socket to libssl. - Returns: whether there was one.
+    private func receive(_ doing: String) throws(CryptoError) -> Bool {
         var buffer = [UInt8](repeating: 0, count: Self.pieceSize)
         while true {
             let count = unsafe recv(descriptor, &buffer, buffer.count, 0)
@@ -268,11 +405,11 @@ private enum TLSContext {
                 guard unsafe BIO_write(incoming, buffer, Int32(count)) == Int32(count) else {
                     throw CryptoError.library(doing)
                 }
-                return
+                return true
             }
             if count == 0 { throw CryptoError(.connection, "\(doing): the peer cut the connection") }
             switch errno {
-            case EAGAIN: try StreamSocket.wait(descriptor, POLLIN, deadline)
+            case EAGAIN: return false
             case EINTR: continue
             default: throw StreamSocket.error("receive")
             }

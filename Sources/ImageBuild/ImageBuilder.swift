@@ -19,10 +19,12 @@ public struct BuildRequest: Sendable {
     public var extraTrees: [String]
     /// Base URL of a snapshot archive.
     public var snapshot: String
+    /// How long to wait for another build of the same output, or one that fills the cache.
+    public var patience: Duration
 
     public init(
         configuration: String, binaries: String, output: String, cache: String, profile: String,
-        extraTrees: [String] = [], snapshot: String
+        extraTrees: [String] = [], snapshot: String, patience: Duration = .seconds(3600)
     ) {
         self.configuration = configuration
         self.binaries = binaries
@@ -31,6 +33,7 @@ public struct BuildRequest: Sendable {
         self.profile = profile
         self.extraTrees = extraTrees
         self.snapshot = snapshot
+        self.patience = patience
     }
 }
 
@@ -52,6 +55,9 @@ public struct ImageBuilder: Sendable {
         public static let rootHash = "nacre.roothash"
         public static let contents = "contents.json"
         public static let packages = "packages.json"
+        public static let measurements = "measurements.json"
+        public static let manifest = "manifest.json"
+        public static let bundle = "manifest.json.sigstore.json"
         public static let compressed = "nacre.raw.zst"
         public static let firmwareCode = "firmware/OVMF_CODE_4M.fd"
         public static let firmwareVariables = "firmware/OVMF_VARS_4M.fd"
@@ -84,9 +90,16 @@ public struct ImageBuilder: Sendable {
             try HostFiles.makeDirectories(directory)
         }
         try HostFiles.makeDirectories(HostFiles.parent(of: request.output))
-        // A name of its own: mkosi may outlive a build that was killed, and then writes where nobody looks any more.
         let parent = HostFiles.parent(of: request.output)
-        let prefix = ".\(HostFiles.name(of: request.output)).work-"
+        let name = HostFiles.name(of: request.output)
+        // Beside the output, which is replaced as a whole.
+        let turn = try DirectoryLock(
+            directory: request.output, purpose: "nacre image build", patience: request.patience,
+            file: "\(parent)/.\(name).lock"
+        ) { progress("waiting for another build of \(request.output): \($0)") }
+        defer { turn.keep() }
+        // A name of its own: mkosi may outlive a build that was killed, and then writes where nobody looks any more.
+        let prefix = ".\(name).work-"
         for name in try HostFiles.names(in: parent) where name.hasPrefix(prefix) {
             try? HostFiles.remove("\(parent)/\(name)")
         }
@@ -99,14 +112,15 @@ public struct ImageBuilder: Sendable {
         } catch {
             throw error.finding
         }
-        let cache = PackageCache(directory: "\(request.cache)/packages")
+        let cache = PackageCache(directory: "\(request.cache)/packages", patience: request.patience)
         try timed("packages") { () throws(Finding) in
             try cache.fetch(
                 lock, mirror: { () throws(Finding) in try DebianMirror.ofThisMachine(scratch: work) },
                 snapshot: request.snapshot, scratch: work, progress: progress)
         }
         let mkosi = Mkosi(
-            lock: lock, cache: cache, configuration: request.configuration, work: work, progress: progress)
+            lock: lock, cache: cache, configuration: request.configuration, work: work, patience: request.patience,
+            progress: progress)
         let tools = try timed("tools tree") { () throws(Finding) in
             try mkosi.toolsTree(in: "\(request.cache)/tools")
         }
@@ -138,6 +152,7 @@ public struct ImageBuilder: Sendable {
         if HostFiles.exists(request.output) { try HostFiles.move(request.output, to: old) }
         try HostFiles.move(staging, to: request.output)
         try HostFiles.remove(work)
+        turn.removeFile()
     }
 }
 
@@ -147,6 +162,7 @@ struct Mkosi {
     let cache: PackageCache
     let configuration: String
     let work: String
+    let patience: Duration
     let progress: (String) -> Void
 
     /// A directory with hard links (or copies) of one set's packages: what mkosi takes them from.
@@ -209,12 +225,18 @@ struct Mkosi {
         digest.update(try HostFiles.read("\(configuration)/tools/mkosi.conf", limit: 1 << 20))
         for package in lock[.tools] + lock[.mkosi] { digest.update(package.sha256) }
         let tree = "\(directory)/\(Hex.encode(digest.finish().prefix(16)))"
-        if HostFiles.exists("\(tree)/usr/bin/zstd") { return tree }
-        progress("building the tools tree (once for each lock)")
-        // Beside the place it is renamed to: the cache may lie on another file system than the build.
+        let turn = try DirectoryLock(directory: directory, purpose: "building the tools tree", patience: patience) {
+            progress("waiting for another process that builds it: \($0)")
+        }
+        defer { turn.keep() }
+        // Of builds that were killed. What their mkosi still writes to now is left to the next build.
         for name in try HostFiles.names(in: directory) where name.hasPrefix(".partial-") {
             try? HostFiles.remove("\(directory)/\(name)")
         }
+        // After the wait: whoever was waited for may have built it.
+        if HostFiles.exists("\(tree)/usr/bin/zstd") { return tree }
+        progress("building the tools tree (once for each lock)")
+        // Beside the place it is renamed to: the cache may lie on another file system than the build.
         let output = "\(directory)/.partial-\(Hex.encode(randomBytes(4)))"
         try HostFiles.makeDirectory(output)
         let packages = try packageDirectory(.tools)

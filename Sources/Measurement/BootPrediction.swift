@@ -23,8 +23,10 @@ public struct BootPrediction: Sendable {
 
     /// The phases of a running systemd (systemd-pcrphase.service(8)).
     public static let systemdPhases = ["enter-initrd", "leave-initrd", "sysinit", "ready"]
-    /// The same, then the bootstrapper's own.
+    /// systemd's, then the bootstrapper's own.
     public static let defaultPhases = systemdPhases + ["nacre-attestable"]
+    /// Those that the initrd measures; the bootstrapper measures all others.
+    static let initrdPhases: Set = ["enter-initrd", "leave-initrd"]
 
     /// EV_SEPARATOR with which firmware ends its part of a register.
     public static func separator(_ register: Register) -> PredictedEvent {
@@ -119,7 +121,8 @@ public struct BootPrediction: Sendable {
 
 extension BootPrediction {
     /// The same boot as a TDX guest without a TPM measures it: PCR 1 and 7 → RTMR 0, 2–6 → RTMR 1, 8–15 → RTMR 2
-    /// (UEFI 2.10 §38.4.1). RTMR 0 holds host data, the phases of user space go to a TPM only.
+    /// (UEFI 2.10 §38.4.1). RTMR 0 holds host data; the initrd's phases go to a TPM only, those that the bootstrapper
+    /// measures to RTMR 3.
     ///
     /// - Parameter events: with SHA-384 digests, without which nothing is predicted.
     func runtimeRegisters(_ events: [Event]) -> (events: [Event], unpredicted: [Register: String]) {
@@ -129,16 +132,19 @@ extension BootPrediction {
             missing[.rtmr(2)] = unpredicted[.tpm(9)] ?? "disk or UKI"
         }
         if events.contains(where: { $0.digests[.sha384] == nil }) {
-            for index in 1...2 where missing[.rtmr(index)] == nil { missing[.rtmr(index)] = "bank sha384 (--bank)" }
+            for index in 1...3 where missing[.rtmr(index)] == nil { missing[.rtmr(index)] = "bank sha384 (--bank)" }
         }
         var result: [Event] = []
         var hasSeparator = false
-        for (event, prediction) in zip(events, self.events) where prediction.type != .phase {
+        for (event, prediction) in zip(events, self.events) {
             guard case .tpm(let index) = event.register, let digest = event.digests[.sha384] else { continue }
             let register: Register
-            switch index {
-            case 2...6: register = .rtmr(1)
-            case 8...15: register = .rtmr(2)
+            switch (index, prediction.type) {
+            case (_, .phase):
+                if Self.initrdPhases.contains(event.what) { continue }
+                register = .rtmr(3)
+            case (2...6, _): register = .rtmr(1)
+            case (8...15, _): register = .rtmr(2)
             default: continue
             }
             // One separator per register, not one per PCR.

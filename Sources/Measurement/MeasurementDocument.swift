@@ -70,7 +70,7 @@ public struct MeasurementDocument: Sendable {
         var tdx: [String: [UInt8]] = [:]
         tdx["mrtd"] = mrtd
         let runtime = prediction.runtimeRegisters(events)
-        for index in 0...2 {
+        for index in 0...3 {
             if let input = runtime.unpredicted[.rtmr(index)] {
                 unpredicted["tdx/rtmr\(index)"] = input
             } else {

@@ -25,6 +25,8 @@ public final class EvidenceSource: Sendable {
         /// CC event log, where the firmware left one.
         public var ccEventLog = "/sys/firmware/acpi/tables/data/CCEL"
         public var bootID = "/proc/sys/kernel/random/boot_id"
+        /// TDX's runtime registers.
+        public var runtimeRegisters = RuntimeRegisters.standardRoot
         public init() {}
     }
 
@@ -51,19 +53,29 @@ public final class EvidenceSource: Sendable {
     /// Timings to hand out with every piece of evidence.
     public func publish(_ stages: [Evidence.Stage]) { self.stages.withLock { $0 = stages } }
 
-    /// Extends `phase` into register 11 of every active bank and records it in systemd's log.
-    /// - Returns: names of the banks extended; empty without a TPM.
+    /// Extends `phase` into register 11 of every active bank and records it in systemd's log; on TDX into RTMR 3 as well,
+    /// so that the hardware's own registers tell it too. What cannot be extended is an error, and nothing further happens.
+    /// - Returns: names of the banks and registers extended; empty on a machine that has none.
     public func measure(phase: String) throws -> [String] {
-        try tpm.withLock { tpm in
-            guard tpm != nil else { return [] }
-            let boot = try File.text(paths.bootID).filter { $0 != "-" }
-            let log = try MeasurementLog(paths.userspaceLog)
-            let digests = try tpm?.extend(register: Int(PhaseRecord.register), with: Array(phase.utf8)) ?? []
-            try log.append(
-                PhaseRecord(
-                    phase: phase, digests: digests.map { ($0.bank.rawValue, $0.digest) }, bootID: boot,
-                    timestamp: BootClock.microseconds))
-            return digests.map(\.bank.rawValue)
+        let data = Array(phase.utf8)
+        return try tpm.withLock { tpm in
+            var extended: [String] = []
+            if tpm != nil {
+                let boot = try File.text(paths.bootID).filter { $0 != "-" }
+                let log = try MeasurementLog(paths.userspaceLog)
+                let digests = try tpm?.extend(register: Int(PhaseRecord.register), with: data) ?? []
+                try log.append(
+                    PhaseRecord(
+                        phase: phase, digests: digests.map { ($0.bank.rawValue, $0.digest) }, bootID: boot,
+                        timestamp: BootClock.microseconds))
+                extended = digests.map(\.bank.rawValue)
+            }
+            if platform.platform == .tdx {
+                let register = RuntimeRegisters.system
+                _ = try RuntimeRegisters(root: paths.runtimeRegisters).extend(register, with: data)
+                extended.append("rtmr\(register)")
+            }
+            return extended
         }
     }
 
@@ -104,9 +116,8 @@ public final class EvidenceSource: Sendable {
 
     /// A hardware report bound to the nonce and to the TPM's key; `nil` on machines without such hardware.
     private func report(nonce: [UInt8], key: [UInt8]) throws -> Evidence.TEEEvidence? {
-        guard let provider = platform.provider else { return nil }
-        let report = try issuer.report(
-            data: Evidence.reportData(nonce: nonce, attestationKey: key), provider: provider)
+        let data = Evidence.reportData(nonce: nonce, attestationKey: key)
+        guard let report = try platform.report(data: data, issuer: issuer) else { return nil }
         let log =
             File.exists(paths.ccEventLog) ? try File.contents(paths.ccEventLog, limit: EventLog.maximumSize) : []
         return Evidence.TEEEvidence(report: report.report, auxiliary: report.auxiliary, eventLog: log)

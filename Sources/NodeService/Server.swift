@@ -3,6 +3,7 @@ import CLinux
 import Crypto
 import Glibc
 import HTTP
+import Linux
 import Synchronization
 
 /// Serves one request per connection over TLS 1.3, on a fixed number of threads: that number is the most connections
@@ -55,7 +56,7 @@ public final class Server: Sendable {
     /// Starts the threads.
     public func start() throws(CryptoError) {
         for index in 0..<Self.threads {
-            guard Thread.start({ [self] in serve(index) }) else {
+            guard DetachedThread.start({ [self] in serve(index) }) else {
                 throw CryptoError(.connection, "cannot start a thread")
             }
         }

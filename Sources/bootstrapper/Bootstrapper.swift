@@ -67,7 +67,11 @@ struct Bootstrapper {
         let detected = try Self.detectedPlatform()
         platform = detected
         Journal.write(
-            .notice, "platform is \(detected.platform.rawValue)", ["NACRE_PLATFORM": detected.platform.rawValue])
+            .notice, "platform is \(detected.platform.rawValue)",
+            [
+                "NACRE_PLATFORM": detected.platform.rawValue,
+                "NACRE_REPORTS": detected.interface?.description ?? "none",
+            ])
     }
 
     /// On a confidential machine the driver that makes reports may still be loading.

@@ -7,7 +7,11 @@ struct EvidenceBundleCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bundle",
         abstract: "Put evidence, collateral and the signed manifest into one file that verifies with no network.",
-        discussion: "The verifier brings the trust root: nacre evidence verify --evidence BUNDLE --trust-root F")
+        discussion: """
+            The verifier brings the trust root: nacre evidence verify --evidence BUNDLE --trust-root F
+            Collateral is what the evidence brings, what is given here as files, and with --fetch or \
+            --collateral-cache what AMD's and Intel's servers publish.
+            """)
 
     @Option(help: ArgumentHelp("A node's evidence.", valueName: "file"))
     var evidence: String
@@ -27,12 +31,15 @@ struct EvidenceBundleCommand: ParsableCommand {
     @Option(help: ArgumentHelp("AMD's revocation list, DER.", valueName: "file"))
     var crl: String?
 
-    @Option(help: ArgumentHelp("Intel's collateral for a TDX quote, JSON.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("Intel's collateral for a TDX quote, or nacre.collateral.v1, JSON.", valueName: "file"))
     var collateral: String?
 
     @Option(help: ArgumentHelp("Where to write the bundle.", valueName: "file"))
     var out: String
 
+    @OptionGroup(title: "Collateral") var sources: CollateralOptions
+    @OptionGroup var time: TimeOptions
     @OptionGroup var output: OutputOptions
 
     func run() throws {
@@ -42,19 +49,28 @@ struct EvidenceBundleCommand: ParsableCommand {
         // A file that nobody could verify later is not written.
         _ = try Manifest(parsing: manifestBytes)
         do { _ = try Bundle(parsing: signature) } catch { throw error.finding }
-        var inputs: [String: [String: [UInt8]]] = [:]
-        if let json = document.collateral {
-            do { inputs = try EvidenceCollateral(json: json).inputs } catch { throw error.finding }
+        let files = [("vek", vek), ("chain", chain), ("crl", crl), ("collateral", collateral)]
+        if files.contains(where: { $0.1 != nil }) {
+            guard let tee = document.tee else {
+                throw ValidationError("This evidence has no hardware report that collateral could be for.")
+            }
+            var held = CollateralBundle()
+            if let json = document.collateral { held = try CollateralBundle(json: json) }
+            for (name, path) in files {
+                if let path {
+                    let bytes = try Input.read(path, limit: 8 << 20)
+                    try held.add(name, bytes, for: tee)
+                }
+            }
+            document.collateral = held.json
         }
-        for (kind, name, path) in [
-            ("snp", "vek", vek), ("snp", "chain", chain), ("snp", "crl", crl), ("tdx", "collateral", collateral),
-        ] {
-            if let path { inputs[kind, default: [:]][name] = try Input.read(path) }
-        }
-        if !inputs.isEmpty { document.collateral = EvidenceCollateral(inputs: inputs).json }
+        document = try sources.complete(document, at: time.instant, output)
         let result = EvidenceBundle(evidence: document, manifest: manifestBytes, signature: signature)
         try Input.write(Array(result.json.pretty.utf8), to: out)
-        output.note("\(out): \(document.platform.rawValue) evidence, collateral for \(inputs.keys.sorted()), manifest")
+        let items = try document.collateral.map { try CollateralBundle(json: $0).items.keys.sorted() } ?? []
+        output.note(
+            "\(out): \(document.platform.rawValue) evidence, manifest, "
+                + (items.isEmpty ? "no collateral" : items.joined(separator: ", ")))
         if output.output == .json {
             Report.out(JSON.fields(["bundle": .string(out)]).compact + "\n")
         }

@@ -7,8 +7,9 @@ struct EvidenceExplain: ParsableCommand {
         commandName: "explain",
         abstract: "Print what any input says, without judging it.",
         discussion: """
-            Takes an SEV-SNP report, TDX quote, certificate table, event log, TPM quote or key, HCL report, certificate, \
-            register values, evidence, bundle, manifest or measurements. ✓ is proved by the input itself, – is a claim, \
+            Takes an SEV-SNP report, TDX quote or TDREPORT, certificate table, event log, TPM quote, key or signature, \
+            HCL report, NitroTPM document, certificate, revocation list, collateral, register values, evidence, bundle, \
+            manifest, its signature, measurements, trust root or policy. ✓ is proved by the input itself, – is a claim, \
             ✗ contradicts another part.
             """)
 

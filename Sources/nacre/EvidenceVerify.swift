@@ -12,6 +12,7 @@ struct EvidenceVerify: ParsableCommand {
                     --kind tpmquote --attest F --signature F --ak F --pcrs F --nonce HEX [--eventlog F] [--policy F]
             Batch:  --batch INDEX.json -o json      one line per case; files relative to the index's folder
             Node:   --evidence F --manifest F [--bundle F --trust-root F] [--policy F] [--nonce HEX] [--at T]
+                    [--collateral-cache DIR] [--fetch]
             """)
 
     @Option(
@@ -34,6 +35,7 @@ struct EvidenceVerify: ParsableCommand {
     var nonce: HexArgument?
 
     @OptionGroup(title: "Inputs") var inputs: RawInputs
+    @OptionGroup(title: "Collateral") var sources: CollateralOptions
     @OptionGroup var policy: PolicyOptions
     @OptionGroup var time: TimeOptions
     @OptionGroup var output: OutputOptions
@@ -44,6 +46,9 @@ struct EvidenceVerify: ParsableCommand {
         }
         if evidence == nil, manifest != nil || trustRoot != nil {
             throw ValidationError("--manifest and --trust-root go with --evidence.")
+        }
+        if evidence == nil, sources.fetch || sources.collateralCache != nil {
+            throw ValidationError("--fetch and --collateral-cache go with --evidence.")
         }
         if kind == nil, let stray = inputs.names.first(where: { !(evidence != nil && $0 == "bundle") }) {
             throw ValidationError("--\(stray) goes with --kind.")
@@ -92,7 +97,8 @@ struct EvidenceVerify: ParsableCommand {
             let judgement = try NodeJudgement(
                 manifest: manifest, bundle: inputs.bundle, trustRoot: trustRoot, embedded: embedded,
                 policy: policy.policy, fallback: policy.fallback(), at: time.instant)
-            try judgement.judge(document.evidence, nonce: nonce?.bytes, at: time.instant, output)
+            let evidence = try sources.complete(document.evidence, at: time.instant, output)
+            try judgement.judge(evidence, nonce: nonce?.bytes, at: time.instant, output)
         }
     }
 }

@@ -8,10 +8,11 @@ struct VerifyCommand: ParsableCommand {
         commandName: "verify",
         abstract: "Fetch a node's evidence for a fresh nonce, judge it, and print the chain of trust.",
         discussion: """
-            Without an endpoint, every node of the cluster in --dir is verified, by its own manifest. \
-            Without a policy, hardware reports are demanded that cover the whole image: TDX, or SEV-SNP that boots the \
-            UKI directly. For an endpoint on a loopback address a host-provided TPM is accepted, and the \
-            verdict is marked 'development'; a tunnel to another machine looks local too.
+            Without an endpoint, every node of the cluster in --dir is verified, by its own manifest and by the rules \
+            that its cluster.json names; for a cluster of 'nacre up' these accept a TPM that the host provides, and the \
+            verdict is marked 'development'. For an endpoint or saved evidence the rules are those of production, \
+            whatever the address, unless a policy or --allow-development says otherwise: they demand hardware reports \
+            that cover the whole image: TDX, or SEV-SNP that boots the UKI directly.
             """)
 
     @Argument(help: ArgumentHelp("The node, host:port; port 9000 by default.", valueName: "endpoint"))
@@ -36,6 +37,7 @@ struct VerifyCommand: ParsableCommand {
     var timeout = EvidenceClient.timeout
 
     @OptionGroup var directory: DirectoryOption
+    @OptionGroup(title: "Collateral") var sources: CollateralOptions
     @OptionGroup var policy: PolicyOptions
     @OptionGroup var time: TimeOptions
     @OptionGroup var output: OutputOptions
@@ -53,17 +55,19 @@ struct VerifyCommand: ParsableCommand {
         try NodeJudgement.reporting(output) {
             if let endpoint {
                 // Files first: a mistake in them should not cost the node a quote.
-                let judgement = try judgement(nil, isLocal: endpoint.isLoopback)
+                let judgement = try judgement(nil)
                 let nonce = try EvidenceClient.nonce(nonce)
                 output.detail("asking \(endpoint.description) for nonce \(Hex.encode(nonce))")
                 let (_, evidence) = try EvidenceClient.fetch(endpoint, nonce: nonce, timeout: timeout)
-                try judgement.judge(evidence, nonce: nonce, at: time.instant, output)
+                let complete = try sources.complete(evidence, at: time.instant, output)
+                try judgement.judge(complete, nonce: nonce, at: time.instant, output)
             } else if let evidence {
                 let document = try Input.parse(evidence) { bytes in try EvidenceBundle.Document(parsing: bytes) }
                 var embedded: EvidenceBundle?
                 if case .bundled(let bundle) = document { embedded = bundle }
-                try judgement(embedded, isLocal: false).judge(
-                    document.evidence, nonce: nonce?.bytes, at: time.instant, output)
+                let complete = try sources.complete(document.evidence, at: time.instant, output)
+                try judgement(embedded).judge(
+                    complete, nonce: nonce?.bytes, at: time.instant, output)
             } else {
                 try verifyCluster()
             }
@@ -83,11 +87,12 @@ struct VerifyCommand: ParsableCommand {
             let judgement = try NodeJudgement(
                 manifest: manifest ?? cluster.manifest, bundle: manifest == nil ? cluster.bundle : bundle,
                 trustRoot: manifest == nil ? cluster.trustRoot : trustRoot, embedded: nil, policy: policy.policy,
-                fallback: policy.fallback(isLocal: endpoint.isLoopback), at: time.instant)
+                fallback: policy.fallback(cluster.rules), at: time.instant)
             let nonce = try EvidenceClient.nonce(nonce)
             do {
                 let (_, evidence) = try EvidenceClient.fetch(endpoint, nonce: nonce, timeout: timeout)
-                try judgement.judge(evidence, nonce: nonce, at: time.instant, output)
+                let complete = try sources.complete(evidence, at: time.instant, output)
+                try judgement.judge(complete, nonce: nonce, at: time.instant, output)
             } catch let code as ExitCode where code == Exit.rejected {
                 rejected = true
             } catch let finding as Finding {
@@ -100,9 +105,9 @@ struct VerifyCommand: ParsableCommand {
         if isSilent { throw Exit.failed }
     }
 
-    private func judgement(_ embedded: EvidenceBundle?, isLocal: Bool) throws -> NodeJudgement {
+    private func judgement(_ embedded: EvidenceBundle?) throws -> NodeJudgement {
         try NodeJudgement(
             manifest: manifest, bundle: bundle, trustRoot: trustRoot, embedded: embedded, policy: policy.policy,
-            fallback: policy.fallback(isLocal: isLocal), at: time.instant)
+            fallback: policy.fallback(), at: time.instant)
     }
 }

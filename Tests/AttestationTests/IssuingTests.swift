@@ -140,7 +140,7 @@ struct IssuingTests {
         let root = folder.path
         #expect(try DetectedPlatform.detect(issuer(SimulatedTSM(provider: "sev_guest")), root: root).platform == .snp)
         #expect(try DetectedPlatform.detect(issuer(SimulatedTSM(provider: "tdx_guest")), root: root).platform == .tdx)
-        #expect(try DetectedPlatform.detect(none, root: root) == DetectedPlatform(platform: .tpm, provider: nil))
+        #expect(try DetectedPlatform.detect(none, root: root) == DetectedPlatform(platform: .tpm, interface: nil))
         #expect(throws: TSMError.self) {
             try DetectedPlatform.detect(issuer(SimulatedTSM(provider: "acme_guest")), root: root)
         }

@@ -43,9 +43,13 @@ extension IntegrationTests {
         @Test(Built.ifBuilt(Built.simulatedImage))
         func `SEV-SNP: accepted, marked simulated, by a policy that names the root and by no other`() async throws {
             let own = Self.own(Built.simulatedImage)
-            let node = try LocalNode(image: Built.simulatedImage + "/nacre.raw", manifest: own)
+            // By its own manifest it does not even start: nothing built in names the root.
+            let unstarted = try await LocalNode(image: Built.simulatedImage + "/nacre.raw", manifest: own).up()
+            #expect(unstarted.status == 3, "\(unstarted.errors)")
+            #expect(try JSON(parsing: unstarted.output)["reason"]?.string == "policy-simulated-profile")
+            let node = try LocalNode(image: Built.simulatedImage + "/nacre.raw")
             let up = try await node.up()
-            #expect(up.status == 3, "nothing built in names the root: \(up.errors)\(up.text)")
+            #expect(up.status == 3, "\(up.errors)\(up.text)")
             let folder = try TemporaryFolder()
             let roots = try Self.roots()
             let naming = try await Self.policy(folder, node, development: true) { $0["simulatedRoots"] = roots }
@@ -79,9 +83,9 @@ extension IntegrationTests {
         @Test(Built.ifBuilt(Built.simulatedTDXImage))
         func `TDX: production, the root named, accepts MRTD and RTMRs that the manifest predicts`() async throws {
             let own = Self.own(Built.simulatedTDXImage)
-            let node = try LocalNode(image: Built.simulatedTDXImage + "/nacre.raw", manifest: own)
+            let node = try LocalNode(image: Built.simulatedTDXImage + "/nacre.raw")
             let up = try await node.up()
-            #expect(up.status == 3, "nothing built in names the root: \(up.errors)\(up.text)")
+            #expect(up.status == 3, "the production manifest is another image's: \(up.errors)\(up.text)")
             let folder = try TemporaryFolder()
             let (evidence, bundle) = (folder.path + "/evidence.json", folder.path + "/bundle.json")
             let nonce = String(repeating: "5a", count: 32)

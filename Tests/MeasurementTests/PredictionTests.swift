@@ -94,8 +94,16 @@ import UnifiedKernelImage
             let own = document.events.filter { $0.register == .tpm(index) }.compactMap { $0.digests[.sha384] }
             #expect(replay(own, .sha384) == values.last?.value)
         }
-        let runtime = document.events.filter { $0.register == .rtmr(2) }.compactMap { $0.digests[.sha384] }
-        #expect(replay(runtime, .sha384) == document.tdx["rtmr2"])
+        for index in 2...3 {
+            let runtime = document.events.filter { $0.register == .rtmr(index) }.compactMap { $0.digests[.sha384] }
+            #expect(replay(runtime, .sha384) == document.tdx["rtmr\(index)"])
+        }
+        // The phases that the bootstrapper measures; the initrd's are in a TPM only.
+        var register = [UInt8](repeating: 0, count: 48)
+        for phase in ["sysinit", "ready", "nacre-attestable"] {
+            register = HashAlgorithm.sha384.hash(register + HashAlgorithm.sha384.hash(Array(phase.utf8)))
+        }
+        #expect(document.tdx["rtmr3"] == register)
     }
 
     @Test func hashingConcurrentlyGivesTheSame() async throws {

@@ -1,4 +1,3 @@
-import Attestation
 import Bytes
 import CTSS2SoftwareTPM
 import Crypto
@@ -11,6 +10,7 @@ import TPMDevice
 import TestKit
 import Testing
 
+@testable import Attestation
 @testable import NodeService
 
 /// A node as far as it can be had here: real sockets, real TLS, a real (software) TPM, files in place of the kernel's.
@@ -57,6 +57,21 @@ private struct Node {
 
 @Suite("Node with a software TPM")
 struct NodeTests {
+    @Test("on TDX measures into RTMR 3 too, and goes no further where it cannot")
+    func runtimeRegisters() throws {
+        let folder = try TemporaryFolder()
+        var paths = EvidenceSource.Paths()
+        paths.runtimeRegisters = folder.path
+        let platform = DetectedPlatform(platform: .tdx, interface: .configFS(provider: "tdx_guest"))
+        let source = EvidenceSource(platform: platform, tpm: nil, paths: paths)
+        #expect(throws: TSMError.self) { try source.measure(phase: "nacre-attestable") }
+        // A register that keeps what is written instead of extending it, as this plain file does.
+        let file = try folder.file("rtmr3:sha384", [UInt8](repeating: 0, count: 48))
+        #expect(throws: TSMError.self) { try source.measure(phase: "nacre-attestable") }
+        #expect(
+            try File.contents(file, limit: 64) == HashAlgorithm.sha384.hash(Array("nacre-attestable".utf8)))
+    }
+
     @Test("serves evidence that holds: quote, nonce, registers, log")
     func evidence() async throws {
         guard let node = try Node() else { return }

@@ -36,12 +36,13 @@ import Testing
         let detected = try DetectedPlatform.detect(mounted.issuer, root: "/nowhere")
         let tpm = try node?.evidence().tpm
         let data = Evidence.reportData(nonce: Self.nonce, attestationKey: tpm?.attestationKey ?? [])
-        let report = try mounted.issuer.report(data: data, provider: detected.provider)
+        let report = try #require(try detected.report(data: data, issuer: mounted.issuer))
+        let tee = Evidence.TEEEvidence(report: report.report, auxiliary: report.auxiliary, eventLog: [])
+        var collateral = CollateralBundle()
+        if detected.platform == .tdx { try collateral.add("collateral", keys.collateral, for: tee) }
         let evidence = Evidence(
-            platform: detected.platform, nonce: Self.nonce, tpm: tpm,
-            tee: .init(report: report.report, auxiliary: report.auxiliary, eventLog: []),
-            collateral: detected.platform == .tdx
-                ? EvidenceCollateral(inputs: ["tdx": ["collateral": keys.collateral]]).json : nil)
+            platform: detected.platform, nonce: Self.nonce, tpm: tpm, tee: tee,
+            collateral: collateral.items.isEmpty ? nil : collateral.json)
         // It reaches the judge as a document.
         return try Evidence(parsing: Array(evidence.json.compact.utf8))
     }
@@ -157,7 +158,7 @@ import Testing
                 #expect(verdict.reason == reason)
                 #expect(verdict.marks.isEmpty)
             }
-            #expect(try judge(evidence, policy: .local).reason == reason, "not even the policy for local machines")
+            #expect(try judge(evidence, policy: .development).reason == reason, "not even the policy for development")
             var debug = AppraisalPolicy.production
             debug.tdx = policy.tdx
             #expect(try judge(evidence, policy: debug).reason == reason)
@@ -173,7 +174,7 @@ import Testing
         let evidence = try evidence(snp())
         #expect(try judge(evidence, simulated).isAccepted)
         #expect(try judge(evidence, simulated, policy: .production).reason == "policy-simulated-profile")
-        #expect(try judge(evidence, simulated, policy: .local).reason == "policy-simulated-profile")
+        #expect(try judge(evidence, simulated, policy: .development).reason == "policy-simulated-profile")
     }
 
     @Test func `another nonce, another policy, another launch, an older TCB: each by its reason`() throws {

@@ -64,9 +64,9 @@ public struct SyntheticNode: Sendable {
 
     /// The measurement document of the untouched boot.
     ///
-    /// - Parameter change: adds fields or takes them away before the digest is made: launch digests, RTMRs.
+    /// - Parameter change: adds fields or takes them away before the digest is made: launch digests.
     public static func measurements(
-        _ events: [Event] = events, _ change: (inout [String: JSON]) -> Void = { _ in }
+        _ events: [Event] = events, tdx: [String: [UInt8]] = [:], _ change: (inout [String: JSON]) -> Void = { _ in }
     ) throws -> JSON {
         var document: [String: JSON] = ["schema": .string(Measurements.schema)]
         var tpm: [String: JSON] = [:]
@@ -96,6 +96,7 @@ public struct SyntheticNode: Sendable {
                         Dictionary(uniqueKeysWithValues: banks.map { ($0.rawValue, .hex($0.hash(event.data))) })),
                 ])
             })
+        if !tdx.isEmpty { document["tdx"] = .object(tdx.mapValues { .hex($0) }) }
         document["unpredicted"] = ["tpm/1": "--firmware"]
         change(&document)
         document["imageDigest"] = .hex(try Measurements.digest(of: .object(document)))
@@ -104,14 +105,16 @@ public struct SyntheticNode: Sendable {
 
     public static func manifest(
         profile: Manifest.Profile = .production, releaseCounter: Int = 3, events: [Event] = events,
-        notAfter: Instant = Instant(seconds: 1_900_000_000), _ change: (inout [String: JSON]) -> Void = { _ in }
+        notAfter: Instant = Instant(seconds: 1_900_000_000), tdx: [String: [UInt8]] = [:],
+        _ change: (inout [String: JSON]) -> Void = { _ in }
     ) throws -> Manifest {
         let file = Manifest.File(name: "image.raw", size: 1, sha256: HashAlgorithm.sha256.hash([1]))
         return Manifest(
             product: "nacre", version: "0.1.0", releaseCounter: releaseCounter, profile: profile,
             files: .init(raw: file, uki: file, root: nil, rootHash: HashAlgorithm.sha256.hash([2])),
             inputs: .init(lock: HashAlgorithm.sha256.hash([3]), revision: "abc", toolchain: ["swift": "6.3.1"]),
-            measurements: try Measurements(measurements(events, change)), phase: "ready", kubernetes: nil, sbom: nil,
+            measurements: try Measurements(measurements(events, tdx: tdx, change)), phase: "ready", kubernetes: nil,
+            sbom: nil,
             notAfter: notAfter, minimumRelease: 1)
     }
 

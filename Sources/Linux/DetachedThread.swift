@@ -1,14 +1,14 @@
 import Glibc
 
 /// Threads for blocking work, which must not occupy Swift's few pool threads.
-enum Thread {
+public enum DetachedThread {
     private final class Body: Sendable {
         let run: @Sendable () -> Void
         init(_ run: @escaping @Sendable () -> Void) { self.run = run }
     }
 
     /// Runs `body` on a new detached thread with a small stack; `false` when the system has no room for one.
-    static func start(_ body: @escaping @Sendable () -> Void) -> Bool {
+    public static func start(_ body: @escaping @Sendable () -> Void) -> Bool {
         var attributes = pthread_attr_t()
         guard unsafe pthread_attr_init(&attributes) == 0 else { return false }
         defer { _ = unsafe pthread_attr_destroy(&attributes) }
