@@ -13,22 +13,25 @@ public struct BuildRequest: Sendable {
     public var output: String
     /// Kept between builds: packages, tools trees.
     public var cache: String
-    /// `production`, or `debug` with its serial login.
+    /// `production`, `debug` with its serial login, or `simulated` with its simulated TEE.
     public var profile: String
+    /// Directories whose files are put into the image too, as far as the profile keeps them.
+    public var extraTrees: [String]
     /// Base URL of a snapshot archive.
     public var snapshot: String
     /// How long to wait for another build of the same output, or one that fills the cache.
     public var patience: Duration
 
     public init(
-        configuration: String, binaries: String, output: String, cache: String, profile: String, snapshot: String,
-        patience: Duration = .seconds(3600)
+        configuration: String, binaries: String, output: String, cache: String, profile: String,
+        extraTrees: [String] = [], snapshot: String, patience: Duration = .seconds(3600)
     ) {
         self.configuration = configuration
         self.binaries = binaries
         self.output = output
         self.cache = cache
         self.profile = profile
+        self.extraTrees = extraTrees
         self.snapshot = snapshot
         self.patience = patience
     }
@@ -58,6 +61,8 @@ public struct ImageBuilder: Sendable {
         public static let compressed = "nacre.raw.zst"
         public static let firmwareCode = "firmware/OVMF_CODE_4M.fd"
         public static let firmwareVariables = "firmware/OVMF_VARS_4M.fd"
+        /// Code and variables in one, as confidential VMs are launched with it.
+        public static let firmwareCombined = "firmware/OVMF.fd"
     }
 
     public init(
@@ -123,7 +128,8 @@ public struct ImageBuilder: Sendable {
         try HostFiles.makeDirectory(staging)
         try timed("image") { () throws(Finding) in
             try mkosi.image(
-                tools: tools, binaries: request.binaries, profile: request.profile, output: staging)
+                tools: tools, binaries: request.binaries, profile: request.profile, extraTrees: request.extraTrees,
+                output: staging)
         }
         try timed("compress") { () throws(Finding) in
             // For downloads; not part of the manifest, since its bytes depend on this machine's zstd.
@@ -252,7 +258,9 @@ struct Mkosi {
         return tree
     }
 
-    func image(tools: String, binaries: String, profile: String, output: String) throws(Finding) {
+    func image(
+        tools: String, binaries: String, profile: String, extraTrees: [String], output: String
+    ) throws(Finding) {
         let sources = "\(work)/sources"
         let extra = "\(work)/extra"
         for directory in [sources, extra, "\(extra)/usr", "\(extra)/usr/lib", "\(extra)/usr/lib/nacre"] {
@@ -270,6 +278,7 @@ struct Mkosi {
             "--directory", configuration, "--tools-tree", tools, "--package-directory", packages,
             "--build-sources", sources, "--extra-tree", extra, "--output-directory", result, "--force",
         ]
+        for tree in extraTrees { arguments += ["--extra-tree", tree] }
         if profile != "production" { arguments += ["--profile", profile] }
         try run(arguments + ["build"], log: "\(work)/mkosi-image.log")
         for (from, name) in [
@@ -287,10 +296,11 @@ struct Mkosi {
         try unpack(.firmware, into: root)
         try HostFiles.makeDirectory("\(output)/firmware")
         for (from, name) in [
-            ("OVMF_CODE_4M.fd", ImageBuilder.File.firmwareCode),
-            ("OVMF_VARS_4M.fd", ImageBuilder.File.firmwareVariables),
+            ("OVMF/OVMF_CODE_4M.fd", ImageBuilder.File.firmwareCode),
+            ("OVMF/OVMF_VARS_4M.fd", ImageBuilder.File.firmwareVariables),
+            ("ovmf/OVMF.fd", ImageBuilder.File.firmwareCombined),
         ] {
-            try HostFiles.copy("\(root)/usr/share/OVMF/\(from)", to: "\(output)/\(name)", mode: 0o644)
+            try HostFiles.copy("\(root)/usr/share/\(from)", to: "\(output)/\(name)", mode: 0o644)
         }
     }
 }

@@ -12,10 +12,27 @@ public struct ImageRelease: Sendable {
     /// PEM file of the key that signs.
     public let key: String
 
-    public init(_ release: Release, lock: String, key: String) {
+    /// How confidential VMs are launched with the image.
+    public struct Launches: Sendable {
+        /// Code and variables in one file; `nil`: the pinned OVMF.
+        public var firmware: String?
+        /// SEV-SNP launch digests are published for each of these numbers and types.
+        public var vcpus: [Int]
+        public var vcpuTypes: [String]
+
+        public init(firmware: String? = nil, vcpus: [Int] = [], vcpuTypes: [String] = []) {
+            self.firmware = firmware
+            self.vcpus = vcpus
+            self.vcpuTypes = vcpuTypes
+        }
+    }
+    public let launches: Launches
+
+    public init(_ release: Release, lock: String, key: String, launches: Launches = Launches()) {
         self.release = release
         self.lock = lock
         self.key = key
+        self.launches = launches
     }
 
     /// Adds the three documents to an image directory that has everything else.
@@ -31,7 +48,9 @@ public struct ImageRelease: Sendable {
         }
         let document = try await MeasurementRequest(
             image: "\(directory)/\(File.raw)", firmware: "\(directory)/\(File.firmwareCode)",
-            variables: "\(directory)/\(File.firmwareVariables)"
+            launchFirmware: launches.firmware ?? "\(directory)/\(File.firmwareCombined)",
+            directKernel: "\(directory)/\(File.uki)", variables: "\(directory)/\(File.firmwareVariables)",
+            vcpus: launches.vcpus, vcpuTypes: launches.vcpuTypes
         ).document()
         try HostFiles.create("\(directory)/\(File.measurements)", Array(document.json.pretty.utf8))
         let rootHash = String(decoding: try HostFiles.read("\(directory)/\(File.rootHash)", limit: 128), as: UTF8.self)

@@ -4,6 +4,7 @@ import Glibc
 import Host
 import ImageBuild
 import Manifest
+import Measurement
 
 /// Where the build finds its parts and keeps what it may use again.
 struct BuildOptions: ParsableArguments {
@@ -41,8 +42,25 @@ struct ImageBuildCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Where the finished image directory goes.", valueName: "dir"))
     var out = "build/image"
 
-    @Option(help: "Profile; 'debug' has a login on the serial console, and other measurements.")
+    @Option(help: "Profile; 'debug' has a login on the serial console, 'simulated' a TEE that proves nothing.")
     var profile = Manifest.Profile.production
+
+    @Option(
+        name: .customLong("extra-tree"),
+        help: ArgumentHelp("Directory with files for the image that the profile keeps; repeat.", valueName: "dir"))
+    var extraTrees: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "Firmware that confidential VMs are launched with, code and variables in one; the pinned OVMF by default.",
+            valueName: "file"))
+    var firmware: String?
+
+    @Option(help: ArgumentHelp("Numbers of vCPUs to publish SEV-SNP launch digests for.", valueName: "n,…"))
+    var vcpus = CommaList<Int>([])
+
+    @Option(help: ArgumentHelp("QEMU CPU models to publish SEV-SNP launch digests for.", valueName: "type,…"))
+    var vcpuType = CommaList<String>(["EPYC-v4"])
 
     @Option(help: ArgumentHelp("Private key that signs the manifest, PEM.", valueName: "file"))
     var key = "signing/development.key"
@@ -66,6 +84,7 @@ struct ImageBuildCommand: AsyncParsableCommand {
 
     func validate() throws {
         guard Release.toolchain(tools) != nil else { throw ValidationError("--tool must be name=version.") }
+        try LaunchDigest.validate(vcpus: vcpus.values, types: vcpuType.values)
     }
 
     func run() async throws {
@@ -74,7 +93,7 @@ struct ImageBuildCommand: AsyncParsableCommand {
         let request = BuildRequest(
             configuration: places.absolute(places.configuration), binaries: places.absolute(binaries),
             output: places.absolute(out), cache: places.absolute(places.cache), profile: profile.rawValue,
-            snapshot: snapshot)
+            extraTrees: extraTrees.map(places.absolute), snapshot: snapshot)
         let output = output
         let builder = ImageBuilder(
             request,
@@ -86,7 +105,9 @@ struct ImageBuildCommand: AsyncParsableCommand {
             Release(
                 version: Nacre.configuration.version, releaseCounter: releaseCounter, profile: profile,
                 notAfter: notAfter, revision: revision, toolchain: Release.toolchain(tools) ?? [:]),
-            lock: "\(request.configuration)/lock.json", key: places.absolute(key))
+            lock: "\(request.configuration)/lock.json", key: places.absolute(key),
+            launches: .init(
+                firmware: firmware.map(places.absolute), vcpus: vcpus.values, vcpuTypes: vcpuType.values))
         try await builder.build { directory throws(Finding) in try await release.write(into: directory) }
         let summary = try ImageSummary(directory: request.output)
         switch output.output {

@@ -19,7 +19,8 @@ final class NodeJudge {
         do throws(Finding) {
             try judgement.policy.checkProfile(of: judgement.reference.manifest)
         } catch {
-            throw error.adding(next: "or start it with --allow-debug")
+            let isDebug = judgement.reference.manifest.profile == .debug
+            throw isDebug ? error.adding(next: "or start it with --allow-debug") : error
         }
     }
 
@@ -50,19 +51,10 @@ final class NodeJudge {
         appraisals[node.name] = result
         return NodeVerdict(
             verdict: result.verdict,
-            protection: result.verdict.isAccepted ? Self.protection(evidence.platform, result.verdict) : nil,
+            protection: result.verdict.isAccepted
+                ? result.verdict.claims["protection"]?.string.flatMap(Protection.init(rawValue:)) : nil,
             imageDigest: result.verdict.isAccepted ? judgement.reference.manifest.imageDigest : evidence.imageDigest,
             stages: evidence.stages.map { BootStage(name: $0.name, milliseconds: $0.milliseconds) })
-    }
-
-    /// What accepted evidence of this platform protects against.
-    static func protection(_ platform: Evidence.Platform, _ verdict: Verdict) -> Protection {
-        if verdict.marks.contains("simulated") { return .simulated }
-        return switch platform {
-        case .tpm: .noneLocalTPM
-        case .snp: .snp
-        case .tdx: .tdx
-        }
     }
 
     /// Every step of a node's appraisal, on standard output.

@@ -11,7 +11,8 @@ struct VerifyCommand: ParsableCommand {
             Without an endpoint, every node of the cluster in --dir is verified, by its own manifest and by the rules \
             that its cluster.json names; for a cluster of 'nacre up' these accept a TPM that the host provides, and the \
             verdict is marked 'development'. For an endpoint or saved evidence the rules are those of production, \
-            whatever the address, unless a policy or --allow-development says otherwise: they demand hardware reports.
+            whatever the address, unless a policy or --allow-development says otherwise: they demand hardware reports \
+            that cover the whole image: TDX, or SEV-SNP that boots the UKI directly.
             """)
 
     @Argument(help: ArgumentHelp("The node, host:port; port 9000 by default.", valueName: "endpoint"))
