@@ -219,6 +219,8 @@ public enum Curve: String, Sendable, CaseIterable {
         unsafe handle = key
     }
 
+    init(adopting handle: OpaquePointer) { unsafe self.handle = handle }
+
     /// PKCS #8 PEM, not encrypted. The caller wipes `pem`.
     public init(pem: [UInt8]) throws(CryptoError) {
         guard let bio = unsafe BIO_new_mem_buf(pem, Int32(clamping: pem.count)) else {
