@@ -67,6 +67,7 @@ let package = Package(
             ]),
         room("AttestedTLS", ["Bytes", "Crypto", "Linux", "CLinux"]),
         room("StateDisk", ["Bytes", "Crypto"]),
+        room("Cluster", ["Bytes", "Crypto", "Manifest", "Attestation", "AttestedTLS"]),
         room(
             "NodeService",
             ["Bytes", "Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CLinux"]),
@@ -128,6 +129,7 @@ let package = Package(
             ["Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CTSS2SoftwareTPM"]),
         tests("AttestedTLS", ["Crypto", "CLinux"]),
         tests("StateDisk", ["Crypto"]),
+        tests("Cluster", ["Crypto", "Manifest", "Attestation", "AttestedTLS", "SyntheticNode"]),
         tests("Provisioning", ["Attestation", "Host", "Manifest"]),
         .testTarget(
             name: "CLITests",

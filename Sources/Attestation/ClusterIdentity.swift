@@ -41,7 +41,7 @@ public struct ClusterIdentity: Sendable, Equatable, Hashable {
 
     public var json: JSON { ["id": .hex(clusterID), "owner": .hex(owner)] }
 
-    init(json: JSON, path: String) throws(ParseError) {
+    public init(json: JSON, path: String) throws(ParseError) {
         var fields = try JSONFields(json, path: path)
         try self.init(
             clusterID: try fields.hex("id", count: 32), owner: try fields.hex("owner", count: 32))
