@@ -63,7 +63,7 @@ extension ClusterNode {
             if case .open = state { try keep(kept, secret?.copy()) }
             held.withLock { $0.disk = state }
         } catch { return try refuse(connection, dropping: error) }
-        try conclude(connection, kept, manifest, secret.take())
+        try conclude(connection, OpenedDisk(kept: kept, manifest: manifest, secret: secret.take()))
     }
 
     private func receiveSecret(_ connection: AttestedConnection) throws -> ClusterSecret {
@@ -101,34 +101,46 @@ extension ClusterNode {
         say("claimed by recover for the disk of \(claim.node)")
         let key: Secret
         do throws(ChannelError) { key = try receiveDiskKey(connection, claim) } catch { return drop(Finding("cluster-handover", claim: "disk key", actual: "\(error)")) }
-        let kept: KeptMembership
-        let manifest: Manifest
-        var secret: ClusterSecret?
-        do throws(Finding) {
-            try proceed(.received)
-            let state = try disk.open(claim, key: key)
-            do throws(Finding) {
-                (kept, manifest) = try loadMembership(identity, claim)
-                if kept.membership.role == .controlPlane { secret = try loadSecret(identity) }
-            } catch {
-                disk.close()
-                throw error
-            }
-            held.withLock { $0.disk = state }
-        } catch { return try refuse(connection, dropping: error) }
-        try conclude(connection, kept, manifest, secret)
+        let opened: OpenedDisk
+        do throws(Finding) { opened = try open(claim, key, identity) } catch {
+            return try refuse(connection, dropping: error)
+        }
+        try conclude(connection, opened)
     }
 
     // MARK: Steps that both share
 
-    /// Measures, and from then on is a member: the last steps, which no longer depend on the one who asked.
-    private func conclude(
-        _ connection: AttestedConnection, _ kept: KeptMembership, _ manifest: Manifest,
-        _ secret: consuming ClusterSecret?
-    ) throws(ChannelError) {
+    /// What a node knows once its disk is open, or is to be without one.
+    struct OpenedDisk: ~Copyable {
+        let kept: KeptMembership
+        let manifest: Manifest
+        /// Control planes only.
+        var secret: ClusterSecret?
+    }
+
+    /// Opens the disk and reads what it says of this node.
+    func open(
+        _ claim: DiskClaim, _ key: borrowing Secret, _ identity: ClusterIdentity
+    ) throws(Finding) -> OpenedDisk {
+        try proceed(.received)
+        let state = try disk.open(claim, key: key)
         do throws(Finding) {
-            try proceed(.opened(kept.membership.role))
-            do { try machine.measure(kept.membership.identity) } catch {
+            let (kept, manifest) = try loadMembership(identity, claim)
+            let secret = kept.membership.role == .controlPlane ? try loadSecret(identity) : nil
+            held.withLock { $0.disk = state }
+            return OpenedDisk(kept: kept, manifest: manifest, secret: secret)
+        } catch {
+            disk.close()
+            throw error
+        }
+    }
+
+    /// Measures, and from then on is a member: the last steps, which no longer depend on the one who asked.
+    func conclude(_ opened: consuming OpenedDisk) throws(Finding) {
+        let membership = opened.kept.membership
+        do throws(Finding) {
+            try proceed(.opened(membership.role))
+            do { try machine.measure(membership.identity) } catch {
                 throw Finding(
                     "register-measure", claim: "register \(ClusterIdentity.register)", expected: "extended",
                     actual: "\(error)", next: "nobody knows what it shows now: restart the node")
@@ -137,15 +149,22 @@ extension ClusterNode {
         } catch {
             _ = try? apply(.broken(error))
             say("failed: \(error)")
-            return try refuse(connection, error)
+            throw error
         }
-        take(kept, manifest, secret)
-        say("in cluster \(Hex.encode(kept.membership.identity.clusterID)) as \(kept.membership.node)")
+        take(opened)
+        say("in cluster \(Hex.encode(membership.identity.clusterID)) as \(membership.node)")
+    }
+
+    private func conclude(
+        _ connection: AttestedConnection, _ opened: consuming OpenedDisk
+    ) throws(ChannelError) {
+        do throws(Finding) { try conclude(opened) } catch { return try refuse(connection, error) }
         try answer(connection, .done(status))
     }
 
-    private func take(_ kept: KeptMembership, _ manifest: Manifest, _ secret: consuming ClusterSecret?) {
-        var secret = secret
+    private func take(_ opened: consuming OpenedDisk) {
+        var secret = opened.secret.take()
+        let (kept, manifest) = (opened.kept, opened.manifest)
         held.withLock { held in
             held.secret = secret.take()
             held.kept = kept
@@ -189,13 +208,13 @@ extension ClusterNode {
         return secret
     }
 
-    private func proceed(_ event: NodeProgress.Event) throws(Finding) {
+    func proceed(_ event: NodeProgress.Event) throws(Finding) {
         do { _ = try apply(event) } catch {
             throw Finding(error.reason, claim: "bootstrap", actual: error.explanation)
         }
     }
 
-    private func drop(_ finding: Finding) {
+    func drop(_ finding: Finding) {
         _ = try? apply(.dropped(finding))
         say("waiting again: \(finding)")
     }
