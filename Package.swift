@@ -71,20 +71,25 @@ let package = Package(
         room(
             "NodeService",
             ["Bytes", "Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CLinux"]),
-        room("Provisioning", ["Bytes", "Host", "Crypto", "TPM", "Measurement", "Manifest", "Attestation", "CLinux"]),
+        room(
+            "Provisioning",
+            ["Bytes", "Host", "Crypto", "TPM", "Measurement", "Manifest", "Attestation", "Cluster", "CLinux"]),
 
         // Executables.
         .executableTarget(
             name: "nacre",
             dependencies: [
                 "Bytes", "Crypto", "HTTP", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest",
-                "Attestation", "Host", "ImageBuild", "Provisioning",
+                "Attestation", "AttestedTLS", "Cluster", "Host", "ImageBuild", "Provisioning", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .executableTarget(
             name: "bootstrapper",
-            dependencies: ["Bytes", "Linux", "TPMDevice", "Attestation", "NodeService", "CSystemd"],
+            dependencies: [
+                "Bytes", "Crypto", "Linux", "TPMDevice", "Attestation", "AttestedTLS", "Cluster", "NodeService", "CSystemd",
+                "CLinux",
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "verity-init",
@@ -130,7 +135,7 @@ let package = Package(
         tests("AttestedTLS", ["Crypto", "CLinux"]),
         tests("StateDisk", ["Crypto"]),
         tests("Cluster", ["Crypto", "Manifest", "Attestation", "AttestedTLS", "SyntheticNode"]),
-        tests("Provisioning", ["Attestation", "Host", "Manifest"]),
+        tests("Provisioning", ["Attestation", "Cluster", "Crypto", "Host", "Manifest"]),
         .testTarget(
             name: "CLITests",
             dependencies: ["nacre", "Bytes", "Crypto", "HTTP", "Manifest", "Attestation", "SyntheticNode", "TestKit"],

@@ -234,7 +234,7 @@ extension ClusterNode {
     }
 
     /// An answer within a typed `do` that only knows refusals; a peer that is gone needs none.
-    private func answering(_ connection: AttestedConnection, _ answer: NodeAnswer) throws(ChannelRefusal) {
+    private func answering(_ connection: AttestedConnection, _ answer: BootstrapAnswer) throws(ChannelRefusal) {
         try? self.answer(connection, answer)
     }
 }

@@ -75,7 +75,7 @@ extension ClusterNode {
             throw .protocolViolation("the answer to a join: \(error)")
         }
         guard json == identity.json else {
-            if let refused = try? NodeAnswer(parsing: message), case .refused(let finding) = refused {
+            if let refused = try? BootstrapAnswer(parsing: message), case .refused(let finding) = refused {
                 throw .refusedByPeer(finding.reason)
             }
             throw .protocolViolation("a control plane that names another cluster than its registers show")

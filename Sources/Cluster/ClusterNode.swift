@@ -161,7 +161,7 @@ public final class ClusterNode: ChannelService {
 
     // MARK: Words
 
-    func answer(_ connection: AttestedConnection, _ answer: NodeAnswer) throws(ChannelError) {
+    func answer(_ connection: AttestedConnection, _ answer: BootstrapAnswer) throws(ChannelError) {
         try connection.send(Array(answer.json.compact.utf8), deadline: .seconds(Self.patience))
     }
 

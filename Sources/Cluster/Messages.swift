@@ -13,13 +13,13 @@ public struct InitRequest: Sendable, Equatable {
     /// The manifest and policy by which this node judges others.
     public let manifest: [UInt8]
     public let policy: AppraisalPolicy
-    public let disk: DiskRule
+    public let disk: DiskChoice
     /// The owner says of this very disk that whatever it holds may go.
     public let allowForeign: Bool
     public let epoch: Int
 
     public init(
-        node: NodeName, role: Membership.Role, manifest: [UInt8], policy: AppraisalPolicy, disk: DiskRule = .only,
+        node: NodeName, role: Membership.Role, manifest: [UInt8], policy: AppraisalPolicy, disk: DiskChoice = .only,
         allowForeign: Bool = false, epoch: Int = 1
     ) {
         self.node = node
@@ -46,7 +46,7 @@ public struct InitRequest: Sendable, Equatable {
         role = try fields.role("role")
         manifest = try fields.base64("manifest")
         policy = try AppraisalPolicy(json: try fields.required("policy"))
-        disk = try DiskRule(json: try fields.required("disk"), path: "init.disk")
+        disk = try DiskChoice(json: try fields.required("disk"), path: "init.disk")
         allowForeign = try fields.bool("allowForeign", default: false)
         epoch = try fields.integer("epoch")
         guard (1...1 << 30).contains(epoch) else {
@@ -67,7 +67,7 @@ extension JSONFields {
 }
 
 /// A node's answer to its owner, `nacre.answer.v1`. The owner has proved the key, so that a refusal says everything.
-public enum NodeAnswer: Sendable, Equatable {
+public enum BootstrapAnswer: Sendable, Equatable {
     public static let schema = "nacre.answer.v1"
 
     /// The cluster secret (`ClusterSecret.packed`) is to follow.

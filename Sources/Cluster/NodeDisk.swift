@@ -1,7 +1,7 @@
 import Bytes
 
 /// Which block device is a node's state disk, as its owner says; exactly one must answer to it.
-public enum DiskRule: Sendable, Equatable {
+public enum DiskChoice: Sendable, Equatable {
     /// A name below /dev/disk/by-id.
     case id(String)
     /// A file system or partition label.
@@ -12,7 +12,7 @@ public enum DiskRule: Sendable, Equatable {
     case only
 }
 
-extension DiskRule {
+extension DiskChoice {
     public var json: JSON {
         switch self {
         case .id(let name): ["id": .string(name)]
@@ -23,7 +23,7 @@ extension DiskRule {
         }
     }
 
-    init(json: JSON, path: String) throws(ParseError) {
+    public init(json: JSON, path: String) throws(ParseError) {
         var fields = try JSONFields(json, path: path)
         func refuse(_ message: String) -> ParseError { ParseError("form", field: path, offset: 0, message) }
         func plain(_ name: String) throws(ParseError) -> String {
@@ -99,7 +99,7 @@ public protocol NodeDisk: Sendable {
     /// Opens the disk of `rule`; formats it first where it is blank, or foreign and `allowForeign`. A disk of this very
     /// cluster, node and epoch is opened as it is, so that a first boot that was cut short goes on.
     func prepare(
-        _ rule: DiskRule, allowForeign: Bool, clusterID: [UInt8], node: NodeName, epoch: Int, key: borrowing Secret
+        _ rule: DiskChoice, allowForeign: Bool, clusterID: [UInt8], node: NodeName, epoch: Int, key: borrowing Secret
     ) throws(Finding) -> NodeDiskState
     /// Opens the disk that `discover` found; another disk than `claim` says is refused.
     func open(_ claim: DiskClaim, key: borrowing Secret) throws(Finding) -> NodeDiskState

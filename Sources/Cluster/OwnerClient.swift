@@ -146,14 +146,14 @@ public struct OwnerClient: Sendable {
         do { return try connection.receive(deadline: .seconds(patience)) } catch { throw Self.finding(error) }
     }
 
-    private func answer(_ connection: AttestedConnection) throws(Finding) -> NodeAnswer {
+    private func answer(_ connection: AttestedConnection) throws(Finding) -> BootstrapAnswer {
         guard let message = try receive(connection) else {
             throw Finding("connection-failed", claim: "node", actual: "it left without an answer", next: "try again")
         }
-        do { return try NodeAnswer(parsing: message) } catch { throw error.finding }
+        do { return try BootstrapAnswer(parsing: message) } catch { throw error.finding }
     }
 
-    private func concluded(_ answer: NodeAnswer) throws(Finding) -> NodeStatus {
+    private func concluded(_ answer: BootstrapAnswer) throws(Finding) -> NodeStatus {
         switch answer {
         case .done(let status): return status
         case .refused(let finding): throw finding

@@ -131,7 +131,7 @@ struct ConversationTests {
     }
 
     /// The owner's side of init, ended without a word after `steps` messages.
-    static func begin(_ steps: Int, _ owner: borrowing Owner, _ node: SoftwareNode) throws {
+    static func begin(_ steps: Int, _ owner: Owner, _ node: SoftwareNode) throws {
         let client = try ChannelClient(identity: try TLSIdentity(ephemeral: "owner", now: .now))
         let key = owner.key
         let connection = try client.connect(
@@ -236,7 +236,7 @@ struct ConversationTests {
         #expect(status.membership?.identity == (try owner.identity))
         #expect(node.service.held.withLock { $0.secret?.clusterID } == owner.secret.clusterID)
         // Again: nothing to do, no key asked for.
-        _ = try owner.client.recover(node.endpoint) { _ in throw Finding("asked", claim: "again") }
+        _ = try owner.client.recover(node.endpoint) { _ throws(Finding) in throw Finding("asked", claim: "again") }
     }
 
     @Test("recovery with a wrong key, by a wrong owner or of a blank node comes to nothing")
@@ -262,7 +262,9 @@ struct ConversationTests {
         // The owner refuses too, and the node waits again.
         #expect(
             reason {
-                _ = try owner.client.recover(node.endpoint) { throw Finding("policy-node", claim: "\($0.node)") }
+                _ = try owner.client.recover(node.endpoint) { claim throws(Finding) in
+                    throw Finding("policy-node", claim: "\(claim.node)")
+                }
             } == "policy-node")
         #expect(node.reports.willContain("waiting again"))
     }

@@ -35,7 +35,7 @@ final class MemoryDisk: NodeDisk {
     }
 
     func prepare(
-        _ rule: DiskRule, allowForeign: Bool, clusterID: [UInt8], node: NodeName, epoch: Int, key: borrowing Secret
+        _ rule: DiskChoice, allowForeign: Bool, clusterID: [UInt8], node: NodeName, epoch: Int, key: borrowing Secret
     ) throws(Finding) -> NodeDiskState {
         if state.withLock({ $0.hasNone }) { return .none("no disk here") }
         let bytes = key.published
@@ -183,7 +183,7 @@ final class NodeReports: Sendable {
 }
 
 /// An owner with a key, a cluster secret, and a manifest to judge by.
-struct Owner: ~Copyable {
+final class Owner: Sendable {
     let key: OwnerKey
     let secret: ClusterSecret
     let manifest: Manifest
