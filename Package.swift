@@ -100,7 +100,8 @@ let package = Package(
         .executableTarget(
             name: "bench",
             dependencies: [
-                "Bytes", "Crypto", "COpenSSL", "SEVSNP", "TDX", "Attestation",
+                "Bytes", "Crypto", "COpenSSL", "SEVSNP", "TDX", "Attestation", "AttestedTLS", "Cluster", "Linux",
+                "SyntheticNode",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

@@ -35,9 +35,10 @@ extension LocalCluster {
 
     /// Makes what is missing of both, sealed, and writes the cluster's identity down; whole again after any interruption.
     ///
+    /// - Parameter logN: what each guess of the passphrase costs (`SealedDocument`).
     /// - Returns: the directory's cluster with its identity.
     public func makeOwner(
-        passphrase: borrowing Secret, report: (Progress) -> Void
+        passphrase: borrowing Secret, logN: Int = SealedDocument.standardLogN, report: (Progress) -> Void
     ) throws(Finding) -> ClusterDocument {
         let lock = try lock("nacre init") { report(.note("waiting for another command here: \($0)")) }
         defer { lock.keep() }
@@ -52,7 +53,7 @@ extension LocalCluster {
             let secret = ClusterSecret()
             id = secret.clusterID
             let sealed = try SealedDocument(
-                sealing: secret.packed, .clusterSecret, identifier: id, passphrase: passphrase)
+                sealing: secret.packed, .clusterSecret, identifier: id, passphrase: passphrase, logN: logN)
             try HostFiles.write(clusterSecretPath, Array(sealed.json.pretty.utf8), mode: 0o600)
             report(.note("made the cluster secret, sealed in \(clusterSecretPath)"))
         }
@@ -62,7 +63,7 @@ extension LocalCluster {
         } else {
             try refuseLoss(of: ownerKeyPath, in: document)
             owner = try OwnerKey()
-            let sealed = try owner.sealed(passphrase: passphrase)
+            let sealed = try owner.sealed(passphrase: passphrase, logN: logN)
             try HostFiles.write(ownerKeyPath, Array(sealed.json.pretty.utf8), mode: 0o600)
             report(.note("made the owner key, sealed in \(ownerKeyPath)"))
         }

@@ -93,7 +93,7 @@ final class MemoryDisk: NodeDisk {
 
 /// A node that exists only here: made-up registers, a disk in memory, real channel and real judgement.
 final class SoftwareNode: Sendable {
-    let machine: Machine
+    let machine: SyntheticMachine
     let disk: MemoryDisk
     let service: ClusterNode
     let server: ChannelServer<ClusterNode>
@@ -102,7 +102,7 @@ final class SoftwareNode: Sendable {
     init(disk: MemoryDisk = MemoryDisk(), change: (inout SyntheticNode) -> Void = { _ in }) throws {
         var synthetic = try SyntheticNode()
         change(&synthetic)
-        let registers = Machine(synthetic)
+        let registers = SyntheticMachine(synthetic)
         let reports = NodeReports()
         self.disk = disk
         self.reports = reports
@@ -129,42 +129,6 @@ final class SoftwareNode: Sendable {
     }
 
     deinit { server.stop() }
-
-    /// Registers that extend, and a key that quotes them.
-    final class Machine: Sendable {
-        private let state: Mutex<(node: SyntheticNode, cluster: ClusterIdentity?, ticks: Int, isBroken: Bool)>
-
-        init(_ node: SyntheticNode) { state = Mutex((node, nil, 0, false)) }
-
-        func tick() -> Int {
-            state.withLock {
-                $0.ticks += 1
-                return $0.ticks
-            }
-        }
-
-        func breakTPM() { state.withLock { $0.isBroken = true } }
-
-        var clusters: Int { state.withLock { $0.node.events.filter { $0.register == 15 }.count } }
-
-        func measure(_ identity: ClusterIdentity) throws {
-            try state.withLock { state in
-                guard !state.isBroken else { throw Finding("tpm", claim: "extend") }
-                if state.cluster == identity { return }
-                state.node.events.append(.init(15, 0, identity.event, "cluster", phase: identity.event))
-                state.cluster = identity
-            }
-        }
-
-        func evidence(_ nonce: [UInt8]) throws -> Evidence {
-            try state.withLock { state in
-                state.node.nonce = nonce
-                var evidence = try state.node.evidence()
-                evidence.cluster = state.cluster
-                return evidence
-            }
-        }
-    }
 }
 
 final class NodeReports: Sendable {
