@@ -1,5 +1,5 @@
-import AttestedTLS
 import Attestation
+import AttestedTLS
 import Bytes
 import Crypto
 import Manifest
@@ -100,7 +100,9 @@ extension ClusterNode {
         } catch { return try refuse(connection, error) }
         say("claimed by recover for the disk of \(claim.node)")
         let key: Secret
-        do throws(ChannelError) { key = try receiveDiskKey(connection, claim) } catch { return drop(Finding("cluster-handover", claim: "disk key", actual: "\(error)")) }
+        do throws(ChannelError) { key = try receiveDiskKey(connection, claim) } catch {
+            return drop(Finding("cluster-handover", claim: "disk key", actual: "\(error)"))
+        }
         let opened: OpenedDisk
         do throws(Finding) { opened = try open(claim, key, identity) } catch {
             return try refuse(connection, dropping: error)

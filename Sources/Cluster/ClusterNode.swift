@@ -1,5 +1,5 @@
-import AttestedTLS
 import Attestation
+import AttestedTLS
 import Bytes
 import Crypto
 import Manifest

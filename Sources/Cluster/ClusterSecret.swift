@@ -46,7 +46,9 @@ public struct ClusterSecret: ~Copyable, Sendable {
     }
 
     /// A copy of its own.
-    public func copy() -> ClusterSecret { ClusterSecret(secret: Secret(secret, from: 0, count: secret.count), salt: salt) }
+    public func copy() -> ClusterSecret {
+        ClusterSecret(secret: Secret(secret, from: 0, count: secret.count), salt: salt)
+    }
 }
 
 extension Secret {

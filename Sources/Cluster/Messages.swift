@@ -154,7 +154,9 @@ public struct NodeStatus: Sendable, Equatable {
             "schema": .string(Self.schema), "phase": .string(phase.rawValue), "way": way.map { .string($0.rawValue) },
             "membership": membership?.json, "disk": .string(disk), "failure": failure?.json,
             "timings": .array(
-                timings.map { ["phase": .string($0.phase.rawValue), "milliseconds": .integer(Int128($0.milliseconds))] }
+                timings.map {
+                    ["phase": .string($0.phase.rawValue), "milliseconds": .integer(Int128($0.milliseconds))]
+                }
             ),
         ])
     }

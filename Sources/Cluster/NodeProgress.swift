@@ -1,5 +1,5 @@
-import AttestedTLS
 import Attestation
+import AttestedTLS
 import Bytes
 
 /// How far a node has come since it started.

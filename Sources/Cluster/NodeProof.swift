@@ -1,5 +1,5 @@
-import AttestedTLS
 import Attestation
+import AttestedTLS
 import Bytes
 
 /// A node's proof on the channel: `nacre.evidence.v1` whose nonce is the first 32 bytes of the sender's binding, so that
@@ -11,9 +11,10 @@ public enum NodeProof {
     public static func nonce(_ binding: [UInt8]) -> [UInt8] { Array(binding.prefix(nonceSize)) }
 
     /// Judges evidence for a nonce by whatever the relying party goes by; never throws.
-    public typealias Judge = @Sendable (
-        _ evidence: Evidence, _ nonce: [UInt8], _ cluster: ClusterExpectation
-    ) -> Appraisal.Result
+    public typealias Judge =
+        @Sendable (
+            _ evidence: Evidence, _ nonce: [UInt8], _ cluster: ClusterExpectation
+        ) -> Appraisal.Result
 
     /// Parses and judges a peer's proof.
     ///

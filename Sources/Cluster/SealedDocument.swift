@@ -33,7 +33,7 @@ public struct SealedDocument: Sendable, Equatable {
         logN: Int = standardLogN
     ) throws(Finding) {
         guard passphrase.count > 0 else {
-            throw Finding("key-passphrase", claim: "passphrase", expected: "at least one character", actual: "none")
+            throw Finding("sealed-passphrase", claim: "passphrase", expected: "at least one character", actual: "none")
         }
         self.content = content
         self.identifier = identifier
@@ -51,7 +51,7 @@ public struct SealedDocument: Sendable, Equatable {
         } catch { throw Finding("key-sealing", claim: content.rawValue, actual: error.message) }
     }
 
-    /// - Throws: `key-passphrase` for another passphrase and for a document that was changed: nobody can tell which.
+    /// - Throws: `sealed-passphrase` for another passphrase and for a document that was changed: nobody can tell which.
     public func open(passphrase: borrowing Secret) throws(Finding) -> Secret {
         do throws(CryptoError) {
             let parameters = try ScryptParameters(logN: logN, blockSize: blockSize, parallelism: parallelism)
@@ -61,7 +61,7 @@ public struct SealedDocument: Sendable, Equatable {
                 additional: Self.authenticated(content, identifier, logN, blockSize, parallelism, salt, nonce))
         } catch {
             throw Finding(
-                "key-passphrase", claim: content.rawValue, expected: "the passphrase it was sealed with",
+                "sealed-passphrase", claim: content.rawValue, expected: "the passphrase it was sealed with",
                 actual: error.kind == .signature ? "another one, or a changed file" : error.message,
                 source: Self.schema, next: "try again; without the passphrase it cannot be opened by anybody")
         }

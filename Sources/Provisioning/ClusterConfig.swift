@@ -122,7 +122,8 @@ public struct ClusterConfig: Equatable, Sendable {
             if entry.key == "stateDisk" {
                 guard ["", "only"].contains(entry.value) else {
                     throw Finding(
-                        "parse-form", claim: place, expected: "only, or below it \(Self.diskKeys.joined(separator: ", "))",
+                        "parse-form", claim: place,
+                        expected: "only, or below it \(Self.diskKeys.joined(separator: ", "))",
                         actual: entry.value)
                 }
                 continue
@@ -217,7 +218,8 @@ public struct ClusterConfig: Equatable, Sendable {
     public static var schema: JSON {
         var properties: [String: JSON] = [:]
         for key in keys {
-            properties[key.name] = .object((key.schema.object ?? [:]).merging(["description": .string(key.purpose)]) { $1 })
+            properties[key.name] = .object(
+                (key.schema.object ?? [:]).merging(["description": .string(key.purpose)]) { $1 })
         }
         let name: JSON = ["type": "string", "pattern": "^[!-.0-~]{1,255}$"]
         let size: JSON = ["type": "string", "pattern": "^[0-9]+[MG]$"]

@@ -23,6 +23,22 @@ public struct ClusterDocument: Equatable, Sendable {
         public var endpoint: String { "https://127.0.0.1:\(port)" }
     }
 
+    /// What the nodes are judged by where no policy is given: chosen when the cluster was made.
+    public enum Rules: String, Sendable, CaseIterable {
+        /// Confidential VMs and owner keys only.
+        case production
+        /// The local machine's own TPM and development keys are let through.
+        case development
+        /// Debug images too.
+        case debug
+
+        public var policy: AppraisalPolicy {
+            var policy = self == .production ? AppraisalPolicy.production : .development
+            policy.allowDebugProfile = self == .debug
+            return policy
+        }
+    }
+
     /// 16 random bytes that mark this directory's processes.
     public let instance: [UInt8]
     /// The cluster and its owner, from the moment their keys exist.
@@ -43,6 +59,7 @@ public struct ClusterDocument: Equatable, Sendable {
     public let processors: Int
     /// Which disk of each machine is its state disk.
     public var disk = DiskChoice.only
+    public let rules: Rules
     public var nodes: [Node]
 
     /// What every process of `node` carries in its environment.
@@ -57,6 +74,7 @@ extension ClusterDocument {
             "schema": .string(Self.schema), "provider": "qemu", "instance": .hex(instance),
             "clusterID": identity.map { .hex($0.clusterID) }, "owner": identity.map { .hex($0.owner) },
             "created": .string(created.description), "madeDirectory": .bool(madeDirectory),
+            "rules": .string(rules.rawValue),
             "image": image.map { .string($0) }, "manifest": manifest.map { .string($0) },
             "bundle": bundle.map { .string($0) }, "trustRoot": trustRoot.map { .string($0) },
             "manifestDigest": manifestDigest.map { .hex($0) },
@@ -94,6 +112,10 @@ extension ClusterDocument {
         guard let created = Instant(try fields.string("created")) else { throw refuse("created", "must be a time") }
         self.created = created
         madeDirectory = try fields.bool("madeDirectory", default: false)
+        guard let rules = Rules(rawValue: try fields.string("rules")) else {
+            throw refuse("rules", "must be one of \(Rules.allCases.map(\.rawValue).joined(separator: ", "))")
+        }
+        self.rules = rules
         image = try fields.optionalString("image")
         manifest = try fields.optionalString("manifest")
         bundle = try fields.optionalString("bundle")

@@ -65,7 +65,7 @@ extension LocalCluster {
             // Nothing was made yet: leave the directory as it was found.
             if (try? self.document()) == nil {
                 lock.removeFile()
-                if request.madeDirectory { HostFiles.removeIfEmpty(directory) }
+                if request.madeDirectory { try abandonDirectory() }
             }
             throw error
         }
@@ -123,7 +123,7 @@ extension LocalCluster {
             firmwareCode: firmware.code, firmwareVariables: try Self.resolve(firmware.variables),
             memoryMiB: request.memoryMiB ?? UpRequest.defaultMemoryMiB,
             processors: request.processors ?? UpRequest.defaultProcessors, disk: request.disk,
-            nodes: nodes)
+            rules: request.allowsDebug ? .debug : .development, nodes: nodes)
         try save(document)
         return document
     }
@@ -160,6 +160,7 @@ extension LocalCluster {
                 actual: "another file since this cluster was made", source: documentPath,
                 next: "run nacre down, then nacre up takes the new image")
         }
+        if request.allowsDebug { pairs.append(("--allow-debug", "debug", document.rules.rawValue)) }
         for (option, asked, present) in pairs {
             guard let asked, asked != present else { continue }
             throw Finding(

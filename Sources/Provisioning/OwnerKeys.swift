@@ -83,7 +83,7 @@ extension LocalCluster {
     private func refuseLoss(of path: String, in document: ClusterDocument) throws(Finding) {
         guard document.identity == nil else {
             throw Finding(
-                "key-missing", claim: path, expected: "the sealed file", actual: "not there", source: documentPath,
+                "sealed-missing", claim: path, expected: "the sealed file", actual: "not there", source: documentPath,
                 next: "restore it from your backup; without it the cluster's disks cannot be opened again")
         }
     }
@@ -91,7 +91,7 @@ extension LocalCluster {
     private func sealed(_ path: String) throws(Finding) -> SealedDocument {
         guard HostFiles.exists(path) else {
             throw Finding(
-                "key-missing", claim: path, expected: "the sealed file", actual: "not there",
+                "sealed-missing", claim: path, expected: "the sealed file", actual: "not there",
                 next: "run nacre init first")
         }
         let bytes = try HostFiles.read(path, limit: SealedDocument.maximumSize)

@@ -35,7 +35,8 @@ struct PlainYAML {
             }
             let indent = line.prefix { $0 == " " }.count
             guard indent == 0 || indent == 2 && outer != nil else {
-                throw refuse(number, outer == nil ? "no indentation" : "no indentation, or two spaces", "\(indent) spaces")
+                throw refuse(
+                    number, outer == nil ? "no indentation" : "no indentation, or two spaces", "\(indent) spaces")
             }
             let body = line.dropFirst(indent)
             guard let colon = body.firstIndex(of: ":") else { throw refuse(number, "key: value", String(body)) }
@@ -44,7 +45,9 @@ struct PlainYAML {
                 throw refuse(number, "a key of letters and digits", key)
             }
             let rest = body[body.index(after: colon)...]
-            guard rest.isEmpty || rest.hasPrefix(" ") else { throw refuse(number, "a space after the colon", String(body)) }
+            guard rest.isEmpty || rest.hasPrefix(" ") else {
+                throw refuse(number, "a space after the colon", String(body))
+            }
             let name = indent == 0 ? key : "\(outer ?? "").\(key)"
             let value = try Self.value(rest, { (expected, actual) in refuse(number, expected, actual) })
             guard seen.insert(name).inserted else { throw refuse(number, "each key once", "\(name) stands twice") }
@@ -75,7 +78,8 @@ struct PlainYAML {
         while text.last == " " { text.removeLast() }
         if text.hasPrefix("\"") {
             let inner = text.dropFirst().dropLast()
-            guard text.count >= 2, text.hasSuffix("\""), !inner.contains("\""), !inner.contains("\\"), !inner.isEmpty else {
+            guard text.count >= 2, text.hasSuffix("\""), !inner.contains("\""), !inner.contains("\\"), !inner.isEmpty
+            else {
                 throw refuse("one value in double quotes, without escapes", String(text))
             }
             return String(inner)

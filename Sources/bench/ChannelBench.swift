@@ -1,6 +1,6 @@
 import ArgumentParser
-import AttestedTLS
 import Attestation
+import AttestedTLS
 import Bytes
 import Cluster
 import Crypto
@@ -78,16 +78,17 @@ private final class Plane: Sendable {
             port: 0, address: "127.0.0.1", identity: try TLSIdentity(ephemeral: "plane", now: .now), service: node)
         try server.start()
         node.attested()
-        let (owner, secret) = (try OwnerKey(), ClusterSecret())
+        let owner = try OwnerKey()
+        let secret = ClusterSecret()
         identity = try ClusterIdentity(clusterID: secret.clusterID, owner: owner.digest)
         let manifest = try SyntheticNode.manifest()
         let client = try OwnerClient(owner: owner, clusterID: secret.clusterID, now: .now) {
-            Appraisal.judge($0, nonce: $1, reference: .pinned(manifest), policy: .local, cluster: $2, at: time)
+            Appraisal.judge($0, nonce: $1, reference: .pinned(manifest), policy: .development, cluster: $2, at: time)
         }
         guard let name = NodeName("control-plane-0") else { throw ValidationError("name") }
         let status = try client.initialise(
             .init(host: "127.0.0.1", port: server.port),
-            InitRequest(node: name, role: .controlPlane, manifest: manifest.bytes, policy: .local), secret)
+            InitRequest(node: name, role: .controlPlane, manifest: manifest.bytes, policy: .development), secret)
         guard status.phase == .run else { throw ValidationError("init came to \(status.phase)") }
     }
 

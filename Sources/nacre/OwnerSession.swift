@@ -22,7 +22,7 @@ struct OwnerSession {
         }
         let judgement = try NodeJudgement(
             manifest: document.manifest, bundle: document.bundle, trustRoot: document.trustRoot, embedded: nil,
-            policy: nil, fallback: (.local, "built-in for machines of this host"), at: .now)
+            policy: nil, fallback: (document.rules.policy, "the cluster's rules: \(document.rules.rawValue)"), at: .now)
         let (reference, policy) = (judgement.reference, judgement.policy)
         client = try OwnerClient(
             owner: try cluster.ownerKey(passphrase: passphrase), clusterID: identity.clusterID, now: .now

@@ -25,7 +25,8 @@ struct PassphraseOptions: ParsableArguments {
         if isNew {
             let second = try Self.ask("The same again: ")
             guard first.equals(second) else {
-                throw Finding("parse-form", claim: "passphrase", expected: "twice the same", actual: "two different ones")
+                throw Finding(
+                    "parse-form", claim: "passphrase", expected: "twice the same", actual: "two different ones")
             }
         }
         return first
@@ -47,7 +48,8 @@ struct PassphraseOptions: ParsableArguments {
     private static func first(line bytes: inout [UInt8], of source: String) throws(Finding) -> Secret {
         let whole = Secret(wiping: &bytes)
         let count = whole.withBytes { bytes in
-            (0..<bytes.count).first { bytes[$0] == UInt8(ascii: "\n") || bytes[$0] == UInt8(ascii: "\r") } ?? bytes.count
+            (0..<bytes.count).first { bytes[$0] == UInt8(ascii: "\n") || bytes[$0] == UInt8(ascii: "\r") }
+                ?? bytes.count
         }
         guard (1...limit).contains(count) else {
             throw Finding(

@@ -1,5 +1,5 @@
-import AttestedTLS
 import Attestation
+import AttestedTLS
 import Bytes
 import Crypto
 import Glibc
@@ -61,7 +61,7 @@ struct ConversationTests {
         #expect(reason(blank, .member(identity)) == "cluster-missing")
         #expect(reason(blank, .none) == "ok" && reason(blank, .noneOr(identity)) == "ok")
         // A policy that leaves the register out cannot say who a node belongs to.
-        var policy = AppraisalPolicy.local
+        var policy = AppraisalPolicy.development
         policy.registers = [4, 11]
         let blind = Appraisal.judge(
             evidence, nonce: nonce, reference: .pinned(owner.manifest), policy: policy, cluster: .member(identity),

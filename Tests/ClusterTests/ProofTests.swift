@@ -1,5 +1,5 @@
-import AttestedTLS
 import Attestation
+import AttestedTLS
 import Bytes
 import Crypto
 import SyntheticNode
@@ -89,14 +89,15 @@ struct ProofTests {
         let status = NodeStatus(progress: progress, disk: "blank")
         let claim = DiskClaim(
             clusterID: [UInt8](repeating: 1, count: 32), node: membership.node, epoch: 1, generation: 7)
-        for answer in [BootstrapAnswer.wantSecret, .wantDiskKey(claim), .done(status), .refused(ProgressTests.finding)] {
+        for answer in [BootstrapAnswer.wantSecret, .wantDiskKey(claim), .done(status), .refused(ProgressTests.finding)]
+        {
             try Self.strict(answer.json) { try BootstrapAnswer(parsing: $0) == answer }
         }
         for rule in [
             DiskChoice.only, .id("virtio-state"), .label("nacre"), .size(minimum: 1 << 30, maximum: 1 << 40),
         ] {
             let request = InitRequest(
-                node: membership.node, role: .worker, manifest: [1, 2], policy: .local, disk: rule,
+                node: membership.node, role: .worker, manifest: [1, 2], policy: .development, disk: rule,
                 allowForeign: true, epoch: 3)
             try Self.strict(request.json) { try InitRequest(parsing: $0) == request }
         }

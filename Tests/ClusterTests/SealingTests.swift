@@ -97,7 +97,7 @@ struct SealingTests {
         #expect(try read.open(passphrase: secret("correct horse")).published == cluster.packed.published)
         for wrong in ["", "correct hors", "correct horse ", "Correct horse"] {
             let error = #expect(throws: Finding.self) { _ = try read.open(passphrase: secret(wrong)).count }
-            #expect(error?.reason == "key-passphrase")
+            #expect(error?.reason == "sealed-passphrase")
         }
         #expect(throws: Finding.self) {
             try SealedDocument(

@@ -1,5 +1,5 @@
-import AttestedTLS
 import Attestation
+import AttestedTLS
 import Bytes
 import Crypto
 import Glibc
@@ -166,7 +166,7 @@ final class Owner: Sendable {
     static func judge(_ manifest: Manifest) -> NodeProof.Judge {
         {
             Appraisal.judge(
-                $0, nonce: $1, reference: .pinned(manifest), policy: .local, cluster: $2, at: SoftwareNode.now)
+                $0, nonce: $1, reference: .pinned(manifest), policy: .development, cluster: $2, at: SoftwareNode.now)
         }
     }
 
@@ -176,7 +176,7 @@ final class Owner: Sendable {
 
     func request(_ name: String = "control-plane-0", _ role: Membership.Role = .controlPlane) throws -> InitRequest {
         InitRequest(
-            node: try #require(NodeName(name)), role: role, manifest: manifest.bytes, policy: .local)
+            node: try #require(NodeName(name)), role: role, manifest: manifest.bytes, policy: .development)
     }
 
     func initialise(_ node: SoftwareNode) throws -> NodeStatus {

@@ -93,7 +93,7 @@ extension IntegrationTests {
             let wrong = try folder.file("wrong", "wrong\n")
             let denied = try await node.nacre("init", "--dir", node.directory, "--passphrase-file", wrong)
             #expect(denied.status == 1)
-            #expect(denied.errors.contains("key-passphrase"))
+            #expect(denied.errors.contains("sealed-passphrase"))
             let thief = folder.path + "/thief"
             _ = try Tool.run(["mkdir", thief])
             var fields = try #require(JSON(parsing: readFile(node.directory + "/cluster.json")).object)

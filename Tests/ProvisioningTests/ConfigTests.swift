@@ -52,7 +52,8 @@ struct ConfigTests {
             ("\n# c\n\tworkers: 1\n", "line 5", "two spaces"), ("  workers: 1\n", "line 3", "no indentation"),
             ("workers: 1\nworkers: 2\n", "line 4", "each key once"), ("workers: [1]\n", "line 3", "plain word"),
             ("workers:1\n", "line 3", "space after the colon"), ("workers: &a 1\n", "line 3", "plain word"),
-            ("- workers\n", "line 3", "key"), ("image: \"a\n", "line 3", "double quotes"), ("bundle: b\n", "bundle", "both"),
+            ("- workers\n", "line 3", "key"), ("image: \"a\n", "line 3", "double quotes"),
+            ("bundle: b\n", "bundle", "both"),
             ("controlPlanes: 9\nworkers: 9\n", "workers", "16 together"),
             ("stateDisk:\n  id: a\n  label: b\n", "stateDisk", "one of"), ("stateDisk:\n  id: ../a\n", "stateDisk", ""),
         ])

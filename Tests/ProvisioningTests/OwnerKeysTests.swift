@@ -65,11 +65,11 @@ struct OwnerKeysTests {
             let bytes = try HostFiles.read(path, limit: 1 << 16)
             try HostFiles.remove(path)
             let error = #expect(throws: Finding.self) { try make() }
-            #expect(error?.reason == "key-missing" && error?.claim == path)
+            #expect(error?.reason == "sealed-missing" && error?.claim == path)
             try HostFiles.write(path, bytes, mode: 0o600)
         }
         let wrong = #expect(throws: Finding.self) { try make("other words") }
-        #expect(wrong?.reason == "key-passphrase")
+        #expect(wrong?.reason == "sealed-passphrase")
         // The files of another cluster in their place.
         let other = try OwnerKeysTests()
         _ = try other.make()
