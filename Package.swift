@@ -152,7 +152,12 @@ let package = Package(
             ["Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CTSS2SoftwareTPM"]),
         tests("AttestedTLS", ["Crypto", "CLinux"]),
         tests("StateDisk", ["Crypto"]),
-        tests("Cluster", ["Crypto", "Manifest", "Attestation", "AttestedTLS", "SyntheticNode"]),
+        tests(
+            "Cluster",
+            [
+                "Crypto", "Manifest", "Attestation", "AttestedTLS", "NodeService", "TPMDevice", "CTSS2SoftwareTPM",
+                "SyntheticNode",
+            ]),
         tests("Provisioning", ["Attestation", "Cluster", "Crypto", "Host", "Manifest"]),
         .testTarget(
             name: "CLITests",
