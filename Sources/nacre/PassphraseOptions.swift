@@ -1,5 +1,6 @@
 import ArgumentParser
 import Bytes
+import CLinux
 import Glibc
 
 /// Where the passphrase of the sealed keys comes from; never an argument, never the environment.
@@ -15,7 +16,21 @@ struct PassphraseOptions: ParsableArguments {
 
     /// - Parameter isNew: asked twice on a terminal.
     func read(isNew: Bool) throws(Finding) -> Secret {
-        if let passphraseFile { return try Self.line(of: passphraseFile) }
+        // From here on this process holds secrets: no core file, no debugger of the same user.
+        guard nacre_not_dumpable() == 0 else {
+            throw Finding("local-process", claim: "core dumps", expected: "forbidden", actual: "the kernel refuses")
+        }
+        if passphraseFile == "-" { return try Self.line(STDIN_FILENO, "standard input") }
+        if let passphraseFile {
+            let file = unsafe open(passphraseFile, O_RDONLY | O_CLOEXEC | O_NOCTTY)
+            guard file >= 0 else {
+                throw Finding(
+                    "parse-unreadable", claim: passphraseFile, expected: "a readable file",
+                    actual: unsafe String(cString: strerror(errno)))
+            }
+            defer { close(file) }
+            return try Self.line(file, passphraseFile)
+        }
         guard isatty(STDIN_FILENO) == 1 else {
             throw Finding(
                 "parse-missing", claim: "passphrase", expected: "a terminal to ask on, or --passphrase-file",
@@ -34,42 +49,27 @@ struct PassphraseOptions: ParsableArguments {
 
     private static let limit = 1024
 
-    private static func line(of path: String) throws(Finding) -> Secret {
-        var bytes: [UInt8] = []
-        if path == "-" {
-            bytes = try standardInput()
-        } else {
-            bytes = try Input.read(path, limit: 1 << 16)
+    /// Up to the first line feed or the end, byte by byte into locked memory: no buffer keeps a copy.
+    private static func line(_ file: Int32, _ source: String) throws(Finding) -> Secret {
+        var count = 0
+        let whole = Secret(count: limit + 1) { span in
+            while count <= limit {
+                let found = unsafe span.withUnsafeMutableBytes { buffer in
+                    unsafe Glibc.read(file, buffer.baseAddress?.advanced(by: count), 1)
+                }
+                if found < 0, errno == EINTR { continue }
+                if found <= 0 || span[count] == UInt8(ascii: "\n") { return }
+                count += 1
+            }
         }
-        return try first(line: &bytes, of: path)
-    }
-
-    /// Up to the first line feed; all copies made here are wiped.
-    private static func first(line bytes: inout [UInt8], of source: String) throws(Finding) -> Secret {
-        let whole = Secret(wiping: &bytes)
-        let count = whole.withBytes { bytes in
-            (0..<bytes.count).first { bytes[$0] == UInt8(ascii: "\n") || bytes[$0] == UInt8(ascii: "\r") }
-                ?? bytes.count
-        }
+        let hasReturn = count > 0 && whole.withBytes { $0[count - 1] == UInt8(ascii: "\r") }
+        if hasReturn { count -= 1 }
         guard (1...limit).contains(count) else {
             throw Finding(
-                "parse-range", claim: "passphrase", expected: "1 to \(limit) bytes", actual: "\(count) bytes",
-                source: source)
+                "parse-range", claim: "passphrase", expected: "1 to \(limit) bytes",
+                actual: count == 0 ? "none" : "more", source: source)
         }
         return Secret(whole, from: 0, count: count)
-    }
-
-    /// One read after the other, up to the first line feed or the end.
-    private static func standardInput() throws(Finding) -> [UInt8] {
-        var bytes: [UInt8] = []
-        while bytes.count <= limit {
-            var byte: UInt8 = 0
-            let count = unsafe Glibc.read(STDIN_FILENO, &byte, 1)
-            if count < 0, errno == EINTR { continue }
-            if count <= 0 || byte == UInt8(ascii: "\n") { return bytes }
-            bytes.append(byte)
-        }
-        return bytes
     }
 
     /// Without echo; the terminal is as before afterwards, whatever happens.
@@ -87,7 +87,6 @@ struct PassphraseOptions: ParsableArguments {
             _ = unsafe tcsetattr(STDIN_FILENO, TCSAFLUSH, &before)
             _ = unsafe write(STDERR_FILENO, "\n", 1)
         }
-        var bytes = try standardInput()
-        return try first(line: &bytes, of: "terminal")
+        return try line(STDIN_FILENO, "terminal")
     }
 }

@@ -1,5 +1,4 @@
 import AttestedTLS
-@testable import Attestation
 import Bytes
 import CTSS2SoftwareTPM
 import Crypto
@@ -10,6 +9,7 @@ import TPMDevice
 import TestKit
 import Testing
 
+@testable import Attestation
 @testable import Cluster
 
 /// A node whose registers are a real (software) TPM's, extended as the synthetic boot extends them: everything between
