@@ -14,7 +14,7 @@ help:
 	@echo 'make test-fast  the tests that boot no image;  make test-full: with all the mutations'
 	@echo 'make test-boot  the long boot tests on both profiles, and everything built twice and compared'
 	@echo 'make fuzz       a million runs per family of parsers (FUZZ_RUNS=N, FUZZ_TARGETS="snp-report …")'
-	@echo 'make bench      verification against raw OpenSSL and dcap-qvl;  make targets: sizes, build and boot times'
+	@echo 'make bench      verification against raw OpenSSL and dcap-qvl, key releases;  make targets: sizes, build and boot times'
 	@echo 'make lock       pin the packages of today;  make lint, make down, make clean'
 
 # Reproducible: no checkout path, no build id, no module hashes; the same bytes from any directory.
@@ -169,6 +169,7 @@ bench:
 	$(SWIFT_RELEASE) --scratch-path .build-release --product nacre-bench
 	@tools/venv
 	.build-release/release/nacre-bench snp-warm
+	.build-release/release/nacre-bench channel
 	@if [ -f build/venv/nacre-requirements ] && [ -d $(VECTORS)/tdx ]; then \
 		NACRE_VENV=$(CURDIR)/build/venv .build-release/release/nacre-bench tdx --at 2026-08-20T00:00:00Z \
 			--quote $(VECTORS)/tdx/quotes/v4-phala.bin --collateral $(VECTORS)/tdx/collateral/b0c06f-2026-08.json; \

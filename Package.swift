@@ -69,23 +69,30 @@ let package = Package(
             ]),
         room("AttestedTLS", ["Bytes", "Crypto", "Linux", "CLinux"]),
         room("StateDisk", ["Bytes", "Crypto"]),
+        room("Cluster", ["Bytes", "Crypto", "Manifest", "Attestation", "AttestedTLS"]),
         room(
             "NodeService",
             ["Bytes", "Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CLinux"]),
-        room("Provisioning", ["Bytes", "Host", "Crypto", "TPM", "Measurement", "Manifest", "Attestation", "CLinux"]),
+        room(
+            "Provisioning",
+            ["Bytes", "Host", "Crypto", "TPM", "Measurement", "Manifest", "Attestation", "Cluster", "CLinux"]),
 
         // Executables.
         .executableTarget(
             name: "nacre",
             dependencies: [
                 "Bytes", "Crypto", "HTTP", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest",
-                "Attestation", "Host", "ImageBuild", "Provisioning",
+                "Attestation", "AttestedTLS", "Cluster", "Host", "ImageBuild", "Provisioning", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .executableTarget(
             name: "bootstrapper",
-            dependencies: ["Bytes", "Linux", "TPMDevice", "Attestation", "NodeService", "CSystemd"],
+            dependencies: [
+                "Bytes", "Crypto", "Linux", "TPMDevice", "Attestation", "AttestedTLS", "Cluster", "NodeService",
+                "CSystemd",
+                "CLinux",
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "verity-init",
@@ -96,7 +103,8 @@ let package = Package(
         .executableTarget(
             name: "bench",
             dependencies: [
-                "Bytes", "Crypto", "COpenSSL", "SEVSNP", "TDX", "Attestation",
+                "Bytes", "Crypto", "COpenSSL", "SEVSNP", "TDX", "Attestation", "AttestedTLS", "Cluster", "Linux",
+                "SyntheticNode",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -144,7 +152,13 @@ let package = Package(
             ["Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CTSS2SoftwareTPM"]),
         tests("AttestedTLS", ["Crypto", "CLinux"]),
         tests("StateDisk", ["Crypto"]),
-        tests("Provisioning", ["Attestation", "Host", "Manifest"]),
+        tests(
+            "Cluster",
+            [
+                "Crypto", "Manifest", "Attestation", "AttestedTLS", "NodeService", "TPMDevice", "CTSS2SoftwareTPM",
+                "SyntheticNode",
+            ]),
+        tests("Provisioning", ["Attestation", "Cluster", "Crypto", "Host", "Manifest"]),
         .testTarget(
             name: "CLITests",
             dependencies: ["nacre", "Bytes", "Crypto", "HTTP", "Manifest", "Attestation", "SyntheticNode", "TestKit"],

@@ -77,7 +77,12 @@ extension Appraisal {
                 unchecked.append("tdx.\(name)")
                 continue
             }
-            policy[key] = .hex(value)
+            if name == "rtmr3" {
+                isClusterProved = true
+                policy[key] = .hex(evidence.cluster?.extending(value, .sha384) ?? value)
+            } else {
+                policy[key] = .hex(value)
+            }
         }
         var inputs = try collateral("tdx", ["collateral"])
         inputs["quote"] = tee.report

@@ -160,7 +160,7 @@ extension Appraisal {
         var explanations: [JSON] = []
         for (bank, index) in demanded {
             let claim = PCRBank.claim(bank, index)
-            guard let expected = manifest.measurements.expected(bank, index, phase: manifest.phase) else {
+            guard var expected = manifest.measurements.expected(bank, index, phase: manifest.phase) else {
                 throw Finding(
                     "policy-register", claim: claim, expected: "a value in the manifest", actual: "none",
                     source: "policy.registers", next: "the manifest says nothing about this register: leave it out")
@@ -170,10 +170,17 @@ extension Appraisal {
                     "register-missing", claim: claim, expected: Hex.encode(expected), actual: "not quoted",
                     source: registerSource, next: "have the node quote this register in this bank")
             }
+            var events = manifest.expectedEvents(index)
+            if index == ClusterIdentity.register {
+                isClusterProved = true
+                if let cluster = evidence.cluster {
+                    expected = cluster.extending(expected, bank)
+                    events.append(cluster.part)
+                }
+            }
             if constantTimeEqual(actual, expected) { continue }
             let explanation = RegisterExplanation(
-                bank: bank, index: index, expected: manifest.expectedEvents(index), firmware: logs.firmware,
-                userspace: logs.userspace)
+                bank: bank, index: index, expected: events, firmware: logs.firmware, userspace: logs.userspace)
             explanations.append(explanation.json)
             if failure == nil {
                 failure = Finding(

@@ -28,7 +28,10 @@ public struct Appraisal {
     let time: Instant
     /// The nonce that the verifier chose; `nil` when it judges saved evidence and can say nothing about freshness.
     let nonce: [UInt8]?
+    let cluster: ClusterExpectation
 
+    /// A register that shows the cluster was compared.
+    var isClusterProved = false
     var claims: [String: JSON] = [:]
     var unchecked: [String] = []
     var marks: [String] = []
@@ -62,10 +65,11 @@ public struct Appraisal {
 
     /// Judges `evidence` at `time`; never throws, never traps, reads no clock and no file.
     public static func judge(
-        _ evidence: Evidence, nonce: [UInt8]?, reference: Reference, policy: AppraisalPolicy, at time: Instant
+        _ evidence: Evidence, nonce: [UInt8]?, reference: Reference, policy: AppraisalPolicy,
+        cluster: ClusterExpectation = .unspecified, at time: Instant
     ) -> Result {
         var appraisal = Appraisal(
-            evidence: evidence, reference: reference, policy: policy, time: time, nonce: nonce)
+            evidence: evidence, reference: reference, policy: policy, time: time, nonce: nonce, cluster: cluster)
         do {
             try appraisal.run()
             appraisal.listUnchecked()
@@ -84,13 +88,15 @@ public struct Appraisal {
     }
 
     private init(
-        evidence: Evidence, reference: Reference, policy: AppraisalPolicy, time: Instant, nonce: [UInt8]?
+        evidence: Evidence, reference: Reference, policy: AppraisalPolicy, time: Instant, nonce: [UInt8]?,
+        cluster: ClusterExpectation
     ) {
         self.evidence = evidence
         self.reference = reference
         self.policy = policy
         self.time = time
         self.nonce = nonce
+        self.cluster = cluster
     }
 
     mutating func held(_ claim: String, _ detail: String) {
@@ -137,12 +143,14 @@ public struct Appraisal {
         } else {
             unchecked.append("freshness: the verifier chose no nonce")
         }
+        try checkCluster()
         switch evidence.platform {
         case .tpm: break
         case .snp: try checkSNP()
         case .tdx: try checkTDX()
         }
         try checkTPM()
+        try concludeCluster()
         if let claimed = evidence.imageDigest, !constantTimeEqual(claimed, reference.manifest.imageDigest) {
             throw Finding(
                 "manifest-other-image", claim: "evidence.imageDigest",

@@ -87,12 +87,14 @@ public struct Evidence: Sendable, Equatable {
     public var collateral: JSON?
     /// The image the node says it runs; a hint that saves a search, never a proof.
     public var imageDigest: [UInt8]?
+    /// The cluster the node says it is in: registers show whether that is so.
+    public var cluster: ClusterIdentity?
     /// Unauthenticated timings for people.
     public var stages: [Stage]
 
     public init(
         platform: Platform, nonce: [UInt8], tpm: TPMEvidence? = nil, tee: TEEEvidence? = nil, collateral: JSON? = nil,
-        imageDigest: [UInt8]? = nil, stages: [Stage] = []
+        imageDigest: [UInt8]? = nil, cluster: ClusterIdentity? = nil, stages: [Stage] = []
     ) {
         self.platform = platform
         self.nonce = nonce
@@ -100,6 +102,7 @@ public struct Evidence: Sendable, Equatable {
         self.tee = tee
         self.collateral = collateral
         self.imageDigest = imageDigest
+        self.cluster = cluster
         self.stages = stages
     }
 
@@ -130,6 +133,7 @@ extension Evidence {
             },
             "collateral": collateral,
             "imageDigest": imageDigest.map { .hex($0) },
+            "cluster": cluster?.json,
             "stages": .array(
                 stages.map { ["name": .string($0.name), "milliseconds": .integer(Int128($0.milliseconds))] }),
         ])
@@ -171,6 +175,10 @@ extension Evidence {
         }
         self.collateral = collateral
         imageDigest = try fields.optionalHex("imageDigest", count: 32)
+        cluster = nil
+        if let json = fields.optional("cluster") {
+            cluster = try ClusterIdentity(json: json, path: "evidence.cluster")
+        }
         stages = []
         for entry in try Self.list(&fields, "stages", path: "evidence", limit: Self.maximumStages) {
             var part = try JSONFields(entry, path: "evidence.stages[]")

@@ -24,6 +24,38 @@ public final class AttestedConnection {
         return try tls.receive([.data], "message")?.payload
     }
 
+    /// Sends one message that goes from locked memory into the TLS record and nowhere else.
+    public func send(_ secret: borrowing Secret, deadline: Deadline) throws(ChannelError) {
+        tls.deadline = deadline
+        var header = ByteWriter()
+        header.u8(FrameKind.data.rawValue)
+        header.be(UInt32(clamping: secret.count))
+        do throws(CryptoError) {
+            try tls.write(header.bytes)
+            try tls.write(secret)
+        } catch { throw deadline.hasPassed ? .timeout("room for a secret") : .connection(error.message) }
+    }
+
+    /// The next message, which must have exactly `count` bytes, straight into locked memory.
+    public func receiveSecret(count: Int, deadline: Deadline) throws(ChannelError) -> Secret {
+        tls.deadline = deadline
+        do throws(CryptoError) {
+            var header: [UInt8] = []
+            while header.count < Frame.headerSize {
+                let piece = try tls.read(max: Frame.headerSize - header.count)
+                guard !piece.isEmpty else { throw CryptoError(.connection, "the peer left before its secret") }
+                header += piece
+            }
+            guard header[0] == FrameKind.data.rawValue, header[1...].reduce(0, { $0 << 8 | Int($1) }) == count else {
+                throw CryptoError(.form, "not a message of \(count) bytes")
+            }
+            return try tls.readSecret(count: count)
+        } catch {
+            if error.kind == .form { throw .protocolViolation(error.message) }
+            throw deadline.hasPassed ? .timeout("secret") : .connection(error.message)
+        }
+    }
+
     /// Says goodbye and closes.
     public func close() { tls.close() }
 }

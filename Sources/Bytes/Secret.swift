@@ -1,15 +1,14 @@
 import Glibc
 
-/// Key bytes: never copied, locked in memory where the system allows it, wiped when they go out of scope.
+/// Key bytes: never copied, in pages of their own that are locked in memory and left out of core dumps where the system
+/// allows it, wiped when they go out of scope.
 @safe public struct Secret: ~Copyable, @unchecked Sendable {
     // Sendable by hand: the storage is never mutated after initialisation and has exactly one owner.
     private let storage: UnsafeMutableBufferPointer<UInt8>
 
     /// Fills `count` bytes through `fill`, which may throw; nothing of the buffer survives a failure.
     public init<E: Error>(count: Int, fill: (inout MutableSpan<UInt8>) throws(E) -> Void) throws(E) {
-        let buffer = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: count)
-        unsafe buffer.initialize(repeating: 0)
-        if count > 0 { _ = unsafe mlock(buffer.baseAddress, count) }
+        let buffer = unsafe Self.pages(for: count)
         do throws(E) {
             var span = unsafe MutableSpan(_unsafeElements: buffer)
             try fill(&span)
@@ -20,6 +19,24 @@ import Glibc
         unsafe storage = buffer
     }
 
+    /// Moves `bytes` here and wipes them where they were. Copies that others hold of them are not reached.
+    public init(wiping bytes: inout [UInt8]) {
+        self.init(count: bytes.count) { span in
+            for index in bytes.indices { span[index] = bytes[index] }
+        }
+        unsafe bytes.withUnsafeMutableBytes { buffer in
+            if let base = buffer.baseAddress { unsafe explicit_bzero(base, buffer.count) }
+        }
+        bytes = []
+    }
+
+    /// `count` of the bytes of `other`, from `offset` on.
+    public init(_ other: borrowing Secret, from offset: Int, count: Int) {
+        self.init(count: count) { span in
+            other.withBytes { bytes in for index in 0..<count { span[index] = bytes[offset + index] } }
+        }
+    }
+
     public var count: Int { unsafe storage.count }
 
     /// Lends the bytes for the duration of `body`; do not let them escape.
@@ -28,12 +45,37 @@ import Glibc
         return try body(span)
     }
 
-    private static func wipe(_ storage: UnsafeMutableBufferPointer<UInt8>) {
-        if let base = storage.baseAddress, storage.count > 0 {
-            unsafe explicit_bzero(base, storage.count)
-            _ = unsafe munlock(base, storage.count)
+    /// Whether both hold the same bytes, in time that depends on the lengths only.
+    public func equals(_ other: borrowing Secret) -> Bool {
+        guard count == other.count else { return false }
+        var difference: UInt8 = 0
+        withBytes { left in
+            other.withBytes { right in for index in 0..<left.count { difference |= left[index] ^ right[index] } }
         }
-        unsafe storage.deallocate()
+        return difference == 0
+    }
+
+    /// Whole pages: locking and leaving out of dumps work by the page, and unlocking one secret must not unlock another.
+    private static func pages(for count: Int) -> UnsafeMutableBufferPointer<UInt8> {
+        let size = Self.mapped(count)
+        guard let base = unsafe mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+            unsafe base != MAP_FAILED
+        else { preconditionFailure("no memory") }
+        _ = unsafe madvise(base, size, MADV_DONTDUMP)
+        _ = unsafe mlock(base, size)
+        return unsafe UnsafeMutableBufferPointer(
+            start: base.bindMemory(to: UInt8.self, capacity: size), count: count)
+    }
+
+    private static func mapped(_ count: Int) -> Int {
+        let page = sysconf(Int32(_SC_PAGESIZE))
+        return max(1, (count + page - 1) / page) * page
+    }
+
+    private static func wipe(_ storage: UnsafeMutableBufferPointer<UInt8>) {
+        guard let base = storage.baseAddress else { return }
+        unsafe explicit_bzero(base, storage.count)
+        _ = unsafe munmap(base, mapped(storage.count))
     }
 
     deinit { unsafe Self.wipe(storage) }

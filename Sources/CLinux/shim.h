@@ -86,3 +86,5 @@ static inline unsigned long long nacre_timestamp_counter(void) {
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
     return (unsigned long long)high << 32 | low;
 }
+// prctl is variadic, which does not import.
+static inline int nacre_not_dumpable(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }

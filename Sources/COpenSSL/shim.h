@@ -42,3 +42,48 @@ static inline EVP_PKEY *nacre_ec_public_key(const char *curve, const unsigned ch
     EVP_PKEY_CTX_free(context);
     return key;
 }
+
+// The same reason; EVP_KDF also wipes what it derived in between.
+static inline int nacre_hkdf_sha256(const void *key, size_t key_size, const unsigned char *salt, size_t salt_size,
+                                    const unsigned char *info, size_t info_size, void *output, size_t size) {
+    OSSL_PARAM parameters[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, "SHA256", 0),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)key, key_size),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)salt, salt_size),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, (void *)info, info_size),
+        OSSL_PARAM_construct_end(),
+    };
+    EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
+    EVP_KDF_CTX *context = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
+    int done = context && EVP_KDF_derive(context, output, size, parameters) == 1;
+    EVP_KDF_CTX_free(context);
+    EVP_KDF_free(kdf);
+    return done;
+}
+// The tag (16 bytes) stands behind the ciphertext.
+static inline int nacre_aes256gcm_seal(const void *key, const unsigned char *nonce, const unsigned char *additional,
+                                       size_t additional_size, const void *input, size_t size, unsigned char *output) {
+    int part = 0;
+    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
+    int done = context && EVP_EncryptInit_ex(context, EVP_aes_256_gcm(), NULL, key, nonce) == 1
+        && EVP_EncryptUpdate(context, NULL, &part, additional, (int)additional_size) == 1
+        && EVP_EncryptUpdate(context, output, &part, input, (int)size) == 1 && part == (int)size
+        && EVP_EncryptFinal_ex(context, output + size, &part) == 1
+        && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, 16, output + size) == 1;
+    EVP_CIPHER_CTX_free(context);
+    return done;
+}
+static inline int nacre_aes256gcm_open(const void *key, const unsigned char *nonce, const unsigned char *additional,
+                                       size_t additional_size, const unsigned char *input, size_t size, void *output) {
+    int part = 0;
+    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
+    int done = context && size >= 16 && EVP_DecryptInit_ex(context, EVP_aes_256_gcm(), NULL, key, nonce) == 1
+        && EVP_DecryptUpdate(context, NULL, &part, additional, (int)additional_size) == 1
+        && EVP_DecryptUpdate(context, output, &part, input, (int)(size - 16)) == 1 && part == (int)(size - 16)
+        && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, 16, (void *)(input + size - 16)) == 1
+        && EVP_DecryptFinal_ex(context, (unsigned char *)output + size - 16, &part) == 1;
+    EVP_CIPHER_CTX_free(context);
+    return done;
+}
+// An option is wider than a C int, so its macro does not import.
+static inline void nacre_ssl_ctx_cleanse(SSL_CTX *c) { SSL_CTX_set_options(c, SSL_OP_CLEANSE_PLAINTEXT); }

@@ -219,6 +219,8 @@ public enum Curve: String, Sendable, CaseIterable {
         unsafe handle = key
     }
 
+    init(adopting handle: OpaquePointer) { unsafe self.handle = handle }
+
     /// RSA of 2048 to 8192 bits.
     public init(generatingRSA bits: Int) throws(CryptoError) {
         guard (2048...8192).contains(bits), let key = unsafe nacre_rsa_keygen(UInt32(bits)) else {

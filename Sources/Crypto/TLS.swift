@@ -124,6 +124,8 @@ private enum TLSContext {
             unsafe SSL_CTX_free(context)
             throw CryptoError.library("TLS 1.3 cannot be set up")
         }
+        // What was read is wiped from libssl's buffers once it is delivered.
+        unsafe nacre_ssl_ctx_cleanse(context)
         // A refused first list leaves its reason in the queue.
         ERR_clear_error()
         _ = unsafe SSL_CTX_ctrl(context, SSL_CTRL_SET_SESS_CACHE_MODE, Int(SSL_SESS_CACHE_OFF), nil)
@@ -222,6 +224,36 @@ private enum TLSContext {
             }
             guard open, count > 0 else { throw CryptoError(.connection, "the connection is closed") }
             rest = rest.dropFirst(count)
+        }
+    }
+
+    /// Writes all of `secret`, from where it is locked.
+    public func write(_ secret: borrowing Secret) throws(CryptoError) {
+        guard secret.count <= Self.pieceSize else { throw CryptoError(.form, "secret of \(secret.count) bytes") }
+        let open = try secret.withBytes { bytes throws(CryptoError) in
+            var count = 0
+            return try unsafe drive("TLS write") { session in
+                unsafe bytes.withUnsafeBytes { unsafe SSL_write_ex(session, $0.baseAddress, $0.count, &count) }
+            }
+        }
+        guard open else { throw CryptoError(.connection, "the connection is closed") }
+    }
+
+    /// Exactly `count` bytes, straight into locked memory.
+    public func readSecret(count: Int) throws(CryptoError) -> Secret {
+        guard (1...Self.pieceSize).contains(count) else { throw CryptoError(.form, "secret of \(count) bytes") }
+        return try Secret(count: count) { span throws(CryptoError) in
+            var done = 0
+            while done < count {
+                var piece = 0
+                let open = try unsafe drive("TLS read") { session in
+                    unsafe span.withUnsafeMutableBytes { buffer in
+                        unsafe SSL_read_ex(session, buffer.baseAddress?.advanced(by: done), count - done, &piece)
+                    }
+                }
+                guard open, piece > 0 else { throw CryptoError(.connection, "the peer ended within a secret") }
+                done += piece
+            }
         }
     }
 

@@ -38,6 +38,13 @@ public struct Measurements: Sendable, Equatable {
         /// The file or section in words, e.g. `.linux section`.
         public let what: String
         public let digests: [HashAlgorithm: [UInt8]]
+
+        public init(register: String, type: String, what: String, digests: [HashAlgorithm: [UInt8]]) {
+            self.register = register
+            self.type = type
+            self.what = what
+            self.digests = digests
+        }
     }
 
     /// The document, `imageDigest` included.

@@ -39,6 +39,8 @@ public final class EvidenceSource: Sendable {
     /// One at a time: ESYS is not thread-safe, and a TPM does one thing at a time anyway.
     private let tpm: Mutex<TPMDevice?>
     private let stages = Mutex<[Evidence.Stage]>([])
+    /// What register 15 shows since it was measured.
+    private let cluster = Mutex<ClusterIdentity?>(nil)
 
     /// - Parameter tpm: `nil` on a confidential machine without one.
     public init(
@@ -57,26 +59,54 @@ public final class EvidenceSource: Sendable {
     /// so that the hardware's own registers tell it too. What cannot be extended is an error, and nothing further happens.
     /// - Returns: names of the banks and registers extended; empty on a machine that has none.
     public func measure(phase: String) throws -> [String] {
-        let data = Array(phase.utf8)
-        return try tpm.withLock { tpm in
-            var extended: [String] = []
-            if tpm != nil {
-                let boot = try File.text(paths.bootID).filter { $0 != "-" }
-                let log = try MeasurementLog(paths.userspaceLog)
-                let digests = try tpm?.extend(register: Int(PhaseRecord.register), with: data) ?? []
-                try log.append(
-                    PhaseRecord(
-                        phase: phase, digests: digests.map { ($0.bank.rawValue, $0.digest) }, bootID: boot,
-                        timestamp: BootClock.microseconds))
-                extended = digests.map(\.bank.rawValue)
+        try tpm.withLock { tpm in
+            try Self.extend(&tpm, platform, paths, phase, register: PhaseRecord.register, eventType: "phase")
+        }
+    }
+
+    /// Extends the cluster into register 15 of every active bank, on TDX into RTMR 3, once: all evidence from then on
+    /// names it. The same one again changes nothing; another one is an error, and so is a machine without a register.
+    /// - Returns: names of the banks and registers extended; empty when it had been.
+    public func measure(cluster identity: ClusterIdentity) throws -> [String] {
+        try tpm.withLock { tpm in
+            if let present = cluster.withLock({ $0 }) {
+                guard present == identity else { throw EvidenceError("register 15 shows another cluster already") }
+                return []
             }
-            if platform.platform == .tdx {
-                let register = RuntimeRegisters.system
-                _ = try RuntimeRegisters(root: paths.runtimeRegisters).extend(register, with: data)
-                extended.append("rtmr\(register)")
+            guard tpm != nil || platform.platform == .tdx else {
+                throw EvidenceError("this machine has no register that could show its cluster")
             }
+            let extended = try Self.extend(
+                &tpm, platform, paths, identity.event, register: UInt8(ClusterIdentity.register),
+                eventType: "nacre-cluster")
+            cluster.withLock { $0 = identity }
             return extended
         }
+    }
+
+    private static func extend(
+        _ tpm: inout TPMDevice?, _ platform: DetectedPlatform, _ paths: Paths, _ text: String, register: UInt8,
+        eventType: String
+    ) throws -> [String] {
+        let data = Array(text.utf8)
+        var extended: [String] = []
+        if tpm != nil {
+            let boot = try File.text(paths.bootID).filter { $0 != "-" }
+            let log = try MeasurementLog(paths.userspaceLog)
+            let digests = try tpm?.extend(register: Int(register), with: data) ?? []
+            try log.append(
+                PhaseRecord(
+                    phase: text, register: register, eventType: eventType,
+                    digests: digests.map { ($0.bank.rawValue, $0.digest) }, bootID: boot,
+                    timestamp: BootClock.microseconds))
+            extended = digests.map(\.bank.rawValue)
+        }
+        if platform.platform == .tdx {
+            let system = RuntimeRegisters.system
+            _ = try RuntimeRegisters(root: paths.runtimeRegisters).extend(system, with: data)
+            extended.append("rtmr\(system)")
+        }
+        return extended
     }
 
     /// Creates the TPM's attestation key.
@@ -87,13 +117,15 @@ public final class EvidenceSource: Sendable {
 
     /// Evidence for `nonce`, 16 to 32 bytes.
     public func evidence(nonce: [UInt8]) throws -> Evidence {
-        let (key, quoted) = try tpm.withLock { tpm in
-            (tpm?.attestationKey ?? [], try quote(&tpm, nonce: nonce))
-        }
+        // Together, so that what the evidence says of the cluster is what the quote shows.
         let stages = stages.withLock { $0 }
-        return Evidence(
-            platform: platform.platform, nonce: nonce, tpm: quoted, tee: try report(nonce: nonce, key: key),
-            stages: stages)
+        return try tpm.withLock { tpm in
+            let quoted = try quote(&tpm, nonce: nonce)
+            let tee = try report(nonce: nonce, key: tpm?.attestationKey ?? [])
+            return Evidence(
+                platform: platform.platform, nonce: nonce, tpm: quoted, tee: tee, cluster: cluster.withLock { $0 },
+                stages: stages)
+        }
     }
 
     /// One quote over every active SHA-2 bank, with the logs that lead to the values quoted.

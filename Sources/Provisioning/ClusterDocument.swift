@@ -1,5 +1,6 @@
 import Attestation
 import Bytes
+import Cluster
 import Crypto
 import Host
 
@@ -17,6 +18,8 @@ public struct ClusterDocument: Equatable, Sendable {
         public let role: Role
         /// Loopback port of the node's evidence endpoint.
         public var port: UInt16
+        /// Loopback port of the node's attested channel; `nil` for a machine of a release without one.
+        public var channelPort: UInt16?
         public var endpoint: String { "https://127.0.0.1:\(port)" }
     }
 
@@ -36,8 +39,10 @@ public struct ClusterDocument: Equatable, Sendable {
         }
     }
 
-    /// 32 bytes, public; names the cluster.
-    public let clusterID: [UInt8]
+    /// 16 random bytes that mark this directory's processes.
+    public let instance: [UInt8]
+    /// The cluster and its owner, from the moment their keys exist.
+    public var identity: ClusterIdentity?
     public let created: Instant
     /// `up` made the directory itself, so `down` removes it.
     public let madeDirectory: Bool
@@ -52,11 +57,13 @@ public struct ClusterDocument: Equatable, Sendable {
     public let firmwareVariables: String
     public let memoryMiB: Int
     public let processors: Int
+    /// Which disk of each machine is its state disk.
+    public var disk = DiskChoice.only
     public let rules: Rules
     public var nodes: [Node]
 
     /// What every process of `node` carries in its environment.
-    func marker(_ node: String) -> String { "\(Hex.encode(clusterID.prefix(16)))/\(node)" }
+    func marker(_ node: String) -> String { "\(Hex.encode(instance))/\(node)" }
 
     public var firmware: String { HostFiles.parent(of: firmwareCode) }
 }
@@ -64,7 +71,8 @@ public struct ClusterDocument: Equatable, Sendable {
 extension ClusterDocument {
     public var json: JSON {
         .fields([
-            "schema": .string(Self.schema), "provider": "qemu", "clusterID": .hex(clusterID),
+            "schema": .string(Self.schema), "provider": "qemu", "instance": .hex(instance),
+            "clusterID": identity.map { .hex($0.clusterID) }, "owner": identity.map { .hex($0.owner) },
             "created": .string(created.description), "madeDirectory": .bool(madeDirectory),
             "rules": .string(rules.rawValue),
             "image": image.map { .string($0) }, "manifest": manifest.map { .string($0) },
@@ -72,12 +80,14 @@ extension ClusterDocument {
             "manifestDigest": manifestDigest.map { .hex($0) },
             "firmware": ["code": .string(firmwareCode), "variables": .string(firmwareVariables)],
             "memoryMiB": .integer(Int128(memoryMiB)), "processors": .integer(Int128(processors)),
+            "stateDisk": disk == .only ? nil : disk.json,
             "nodes": .array(
                 nodes.map {
-                    [
+                    .fields([
                         "name": .string($0.name), "role": .string($0.role.rawValue),
                         "endpoint": .string($0.endpoint),
-                    ]
+                        "channel": $0.channelPort.map { .string("\(Node.channelPrefix)\($0)") },
+                    ])
                 }),
         ])
     }
@@ -92,7 +102,13 @@ extension ClusterDocument {
             throw ParseError("version", field: "cluster.schema", offset: 0, "must be \(Self.schema), is \(schema)")
         }
         guard try fields.string("provider") == "qemu" else { throw refuse("provider", "must be qemu") }
-        clusterID = try fields.hex("clusterID", count: 32)
+        let id = try fields.optionalHex("clusterID", count: 32)
+        // A document of a release without owners: its id was random and marked the processes.
+        instance = try fields.optionalHex("instance", count: 16) ?? Array((id ?? []).prefix(16))
+        guard instance.count == 16 else { throw refuse("instance", "missing") }
+        if let id, let owner = try fields.optionalHex("owner", count: 32) {
+            identity = try ClusterIdentity(clusterID: id, owner: owner)
+        }
         guard let created = Instant(try fields.string("created")) else { throw refuse("created", "must be a time") }
         self.created = created
         madeDirectory = try fields.bool("madeDirectory", default: false)
@@ -113,6 +129,7 @@ extension ClusterDocument {
         processors = try fields.integer("processors")
         guard (128...1 << 20).contains(memoryMiB) else { throw refuse("memoryMiB", "out of range") }
         guard (1...256).contains(processors) else { throw refuse("processors", "out of range") }
+        if let json = fields.optional("stateDisk") { disk = try DiskChoice(json: json, path: "cluster.stateDisk") }
         nodes = []
         for entry in try fields.array("nodes") {
             nodes.append(try Node(json: entry))
@@ -139,8 +156,16 @@ extension ClusterDocument.Node {
             throw ParseError("form", field: "\(path).endpoint", offset: 0, "must be \(prefix)PORT")
         }
         self.port = port
+        if let channel = try fields.optionalString("channel") {
+            guard channel.hasPrefix(Self.channelPrefix),
+                let port = UInt16(channel.dropFirst(Self.channelPrefix.count)), port > 0
+            else { throw ParseError("form", field: "\(path).channel", offset: 0, "must be \(Self.channelPrefix)PORT") }
+            channelPort = port
+        }
         try fields.end()
     }
+
+    static let channelPrefix = "127.0.0.1:"
 
     /// Lower-case letters, digits and inner hyphens, at most 63: also a safe file name.
     static func isName(_ name: String) -> Bool {

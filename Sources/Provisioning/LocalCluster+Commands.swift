@@ -31,6 +31,7 @@ extension LocalCluster {
         if keepDisks { return ended }
         try HostFiles.remove("\(directory)/vm")
         try HostFiles.remove("\(directory)/logs")
+        try removeKeys()
         // Last: as long as it stands, the next `down` finds the processes.
         try HostFiles.remove(documentPath + ".partial")
         try HostFiles.remove(documentPath)
@@ -104,7 +105,7 @@ extension LocalCluster {
     public func status() throws(Finding) -> JSON {
         guard let document = try document() else { throw absent }
         return [
-            "schema": "nacre.status.v1", "clusterID": .hex(document.clusterID),
+            "schema": "nacre.status.v1", "clusterID": document.identity.map { .hex($0.clusterID) } ?? .null,
             // Filled by releases that run Kubernetes.
             "kubernetes": .null,
             "nodes": .array(document.nodes.map { status(of: $0, in: document) }),

@@ -16,7 +16,46 @@ extension LocalCluster {
     ) throws(Finding) -> UpResult {
         let lock = try lock("nacre up") { report(.note("waiting for another command here: \($0)")) }
         defer { lock.keep() }
-        var document: ClusterDocument
+        let log = try prepare(request, lock)
+        func tell(_ progress: Progress) {
+            log.activity.append(progress)
+            report(progress)
+        }
+        var document = log.document
+        var watched = try bringUp(&document, request, log.tools, tell)
+        watch(&watched, judge: judge, tell: tell)
+        for machine in watched where machine.watch.isRebooting {
+            tell(.note("\(machine.node.name): switched off, or it would go on for ever"))
+            _ = try machine.machine.stop(powerCut: true, patience: .zero)
+        }
+        return UpResult(document: document, nodes: try watched.map { machine throws(Finding) in try conclude(machine) })
+    }
+
+    /// Makes and starts the machines, and waits for none of them.
+    public func create(
+        _ request: UpRequest, report: (Progress) -> Void
+    ) throws(Finding) -> ClusterDocument {
+        let lock = try lock("nacre create") { report(.note("waiting for another command here: \($0)")) }
+        defer { lock.keep() }
+        let log = try prepare(request, lock)
+        func tell(_ progress: Progress) {
+            log.activity.append(progress)
+            report(progress)
+        }
+        var document = log.document
+        _ = try bringUp(&document, request, log.tools, tell)
+        return document
+    }
+
+    private struct Prepared {
+        let document: ClusterDocument
+        let tools: LocalTools
+        let activity: ActivityLog
+    }
+
+    /// The directory's document, made where there is none, and the tools of this host.
+    private func prepare(_ request: UpRequest, _ lock: borrowing DirectoryLock) throws(Finding) -> Prepared {
+        let document: ClusterDocument
         let tools: LocalTools
         do throws(Finding) {
             tools = try LocalTools(host: host)
@@ -30,11 +69,12 @@ extension LocalCluster {
             }
             throw error
         }
-        let log = try ActivityLog(cluster: directory)
-        func tell(_ progress: Progress) {
-            log.append(progress)
-            report(progress)
-        }
+        return Prepared(document: document, tools: tools, activity: try ActivityLog(cluster: directory))
+    }
+
+    private func bringUp(
+        _ document: inout ClusterDocument, _ request: UpRequest, _ tools: LocalTools, _ tell: (Progress) -> Void
+    ) throws(Finding) -> [WatchedMachine] {
         let acceleration = request.acceleration ?? .probe()
         tell(.note("QEMU \(tools.qemuVersion) with \(acceleration.kind.rawValue): \(acceleration.reason)"))
         let tee = HostTEE.probe()
@@ -48,12 +88,7 @@ extension LocalCluster {
                 try bringUp(
                     index, of: &document, acceleration: acceleration, tools: tools, limits: request.limits, tell: tell))
         }
-        watch(&watched, judge: judge, tell: tell)
-        for machine in watched where machine.watch.isRebooting {
-            tell(.note("\(machine.node.name): switched off, or it would go on for ever"))
-            _ = try machine.machine.stop(powerCut: true, patience: .zero)
-        }
-        return UpResult(document: document, nodes: try watched.map { machine throws(Finding) in try conclude(machine) })
+        return watched
     }
 
     /// Writes a new cluster's document; from then on its machines can be found again.
@@ -71,12 +106,15 @@ extension LocalCluster {
         var nodes: [ClusterDocument.Node] = []
         for (role, count) in counts {
             for number in 0..<count {
-                let port = try LoopbackPort.free(except: Set(nodes.map(\.port)))
-                nodes.append(ClusterDocument.Node(name: "\(role.rawValue)-\(number)", role: role, port: port))
+                let port = try LoopbackPort.free(except: Self.ports(nodes))
+                let channel = try LoopbackPort.free(except: Self.ports(nodes).union([port]))
+                nodes.append(
+                    ClusterDocument.Node(
+                        name: "\(role.rawValue)-\(number)", role: role, port: port, channelPort: channel))
             }
         }
         let document = ClusterDocument(
-            clusterID: randomBytes(32), created: .now, madeDirectory: request.madeDirectory,
+            instance: randomBytes(16), identity: nil, created: .now, madeDirectory: request.madeDirectory,
             image: try request.image.map { path throws(Finding) in try Self.resolve(path) },
             manifest: try request.manifest.map { path throws(Finding) in try Self.resolve(path) },
             bundle: try request.bundle.map { path throws(Finding) in try Self.resolve(path) },
@@ -84,10 +122,14 @@ extension LocalCluster {
             manifestDigest: try request.manifest.map { path throws(Finding) in try Self.digest(path) },
             firmwareCode: firmware.code, firmwareVariables: try Self.resolve(firmware.variables),
             memoryMiB: request.memoryMiB ?? UpRequest.defaultMemoryMiB,
-            processors: request.processors ?? UpRequest.defaultProcessors,
+            processors: request.processors ?? UpRequest.defaultProcessors, disk: request.disk,
             rules: request.allowsDebug ? .debug : .development, nodes: nodes)
         try save(document)
         return document
+    }
+
+    static func ports(_ nodes: [ClusterDocument.Node]) -> Set<UInt16> {
+        Set(nodes.map(\.port) + nodes.compactMap(\.channelPort))
     }
 
     /// An option that differs from what the directory holds is refused, not ignored.

@@ -57,15 +57,11 @@ extension LocalCluster {
         var attempts = 0
         while true {
             attempts += 1
-            if !LoopbackPort.isFree(document.nodes[index].port) {
-                let port = try LoopbackPort.free(except: Set(document.nodes.map(\.port)))
-                tell(.note("\(name): port \(document.nodes[index].port) is taken by another program, now \(port)"))
-                document.nodes[index].port = port
-                try save(document)
-            }
+            try moveTakenPorts(of: index, in: &document, tell)
             let shape = MachineShape(
                 name: "nacre-\(name)", memoryMiB: document.memoryMiB, processors: document.processors,
-                image: document.image, firmwareCode: document.firmwareCode, port: document.nodes[index].port)
+                image: document.image, firmwareCode: document.firmwareCode, port: document.nodes[index].port,
+                channelPort: document.nodes[index].channelPort)
             do throws(Finding) {
                 return try machine.start(shape, acceleration: acceleration, tools: tools)
             } catch {
@@ -74,11 +70,28 @@ extension LocalCluster {
                     acceleration = Acceleration(
                         kind: .tcg, reason: "QEMU does not start with KVM: \(Acceleration.emulation)")
                     tell(.note("\(name): \(error.actual); \(acceleration.reason)"))
-                } else if LoopbackPort.isFree(document.nodes[index].port) {
+                } else if Self.ports([document.nodes[index]]).allSatisfy(LoopbackPort.isFree) {
                     throw error
                 }
             }
         }
+    }
+
+    private func moveTakenPorts(
+        of index: Int, in document: inout ClusterDocument, _ tell: (Progress) -> Void
+    ) throws(Finding) {
+        func other(_ port: UInt16) throws(Finding) -> UInt16? {
+            if LoopbackPort.isFree(port) { return nil }
+            let free = try LoopbackPort.free(except: Self.ports(document.nodes))
+            tell(.note("\(document.nodes[index].name): port \(port) is taken by another program, now \(free)"))
+            return free
+        }
+        let before = document
+        if let port = try other(document.nodes[index].port) { document.nodes[index].port = port }
+        if let channel = document.nodes[index].channelPort, let port = try other(channel) {
+            document.nodes[index].channelPort = port
+        }
+        if document != before { try save(document) }
     }
 
     /// Follows all machines until each has an outcome.

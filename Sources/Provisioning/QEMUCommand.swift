@@ -14,9 +14,13 @@ public struct MachineShape: Equatable, Sendable {
     public var port: UInt16
     /// Port of the evidence endpoint inside the guest.
     public static let guestPort: UInt16 = 9000
+    /// Loopback port that reaches the guest's attested channel, and its port inside.
+    public var channelPort: UInt16?
+    public static let guestChannelPort: UInt16 = 9001
 
     public init(
-        name: String, memoryMiB: Int, processors: Int, image: String?, firmwareCode: String, port: UInt16
+        name: String, memoryMiB: Int, processors: Int, image: String?, firmwareCode: String, port: UInt16,
+        channelPort: UInt16? = nil
     ) {
         self.name = name
         self.memoryMiB = memoryMiB
@@ -24,6 +28,7 @@ public struct MachineShape: Equatable, Sendable {
         self.image = image
         self.firmwareCode = firmwareCode
         self.port = port
+        self.channelPort = channelPort
     }
 }
 
@@ -64,9 +69,10 @@ extension MachineShape {
             "-device", "tpm-crb,tpmdev=tpm0",
             "-object", "rng-random,id=rng0,filename=/dev/urandom",
             "-device", "virtio-rng-pci,rng=rng0",
-            // `restrict`: the guest reaches neither this host's loopback nor the outside; only the forward below exists.
+            // `restrict`: the guest reaches neither this host's loopback nor the outside; only the forwards below exist.
             "-netdev",
-            "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:\(port)-:\(Self.guestPort)",
+            "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:\(port)-:\(Self.guestPort)"
+                + (channelPort.map { ",hostfwd=tcp:127.0.0.1:\($0)-:\(Self.guestChannelPort)" } ?? ""),
             "-device", "virtio-net-pci,netdev=net0,romfile=",
             "-chardev", "file,id=console,path=\(MachineFile.console),append=on",
             "-serial", "chardev:console",

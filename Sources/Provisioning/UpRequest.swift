@@ -1,5 +1,6 @@
 import Attestation
 import Bytes
+import Cluster
 
 /// What `nacre up` was asked for; `nil` takes what the directory has, or else the default.
 public struct UpRequest: Sendable {
@@ -12,6 +13,8 @@ public struct UpRequest: Sendable {
     public var firmware: String?
     public var memoryMiB: Int?
     public var processors: Int?
+    /// Which disk of each machine is its state disk.
+    public var disk = DiskChoice.only
     /// Takes this instead of what the probe of this host finds.
     public var acceleration: Acceleration?
     public var limits: BootWatch.Limits
@@ -41,6 +44,15 @@ public struct UpRequest: Sendable {
         self.madeDirectory = madeDirectory
     }
 
+    /// What a configuration asks for.
+    public init(_ config: ClusterConfig) {
+        self.init(
+            controlPlanes: config.controlPlanes, workers: config.workers, image: config.image,
+            manifest: config.manifest, bundle: config.bundle, trustRoot: config.trustRoot, firmware: config.firmware,
+            memoryMiB: config.memoryMiB, processors: config.processors)
+        disk = config.stateDisk
+    }
+
     public static let defaultMemoryMiB = 2048
     public static let defaultProcessors = 2
 }
@@ -63,7 +75,7 @@ public struct UpResult: Sendable {
         public let stages: [BootWatch.Stage]
     }
 
-    public let document: ClusterDocument
+    public var document: ClusterDocument
     public let nodes: [Node]
 
     /// Every node was judged and accepted.
@@ -84,7 +96,7 @@ public struct UpResult: Sendable {
     /// `nacre.up.v1`.
     public var json: JSON {
         [
-            "schema": "nacre.up.v1", "clusterID": .hex(document.clusterID),
+            "schema": "nacre.up.v1", "clusterID": document.identity.map { .hex($0.clusterID) } ?? .null,
             // Releases without Kubernetes have no kubeconfig to name.
             "kubeconfig": .null,
             "nodes": .array(nodes.map(\.json)),

@@ -1,5 +1,8 @@
 import Attestation
+import AttestedTLS
 import Bytes
+import Cluster
+import Crypto
 import Glibc
 import Linux
 import NodeService
@@ -15,6 +18,8 @@ struct Bootstrapper {
     /// then this program's own.
     static let measuredPhases = ["sysinit", "ready", "nacre-attestable"]
     static let port: UInt16 = 9000
+    /// The attested channel: docs/channel.md, docs/cluster.md.
+    static let channelPort: UInt16 = 9001
 
     struct Failure: Error, CustomStringConvertible {
         let description: String
@@ -26,12 +31,16 @@ struct Bootstrapper {
         ("measure", "Measuring the boot phases", { try $0.measurePhases() }),
         ("key", "Creating the attestation key", { try $0.createKey() }),
         ("serve", "Starting to serve evidence", { try $0.serve() }),
+        ("channel", "Starting to listen for the owner", { try $0.listen() }),
     ]
 
     let started = BootClock.milliseconds
     var platform: DetectedPlatform?
     var source: EvidenceSource?
     var server: Server?
+    var node: ClusterNode?
+    var channel: ChannelServer<ClusterNode>?
+    let log = NodeLog()
 
     /// - Returns: the exit status.
     mutating func run() -> Int32 {
@@ -40,6 +49,7 @@ struct Bootstrapper {
             do {
                 let before = BootClock.milliseconds
                 try phase.run(&self)
+                log.append("\(BootClock.milliseconds) boot phase \(phase.name) done")
                 Journal.write(
                     .info, "phase \(phase.name) done",
                     [
@@ -129,6 +139,46 @@ struct Bootstrapper {
         self.server = server
     }
 
+    /// Keys come over the attested channel, from the owner or a peer. The bootstrapper's own boot ends here; what the
+    /// node becomes is `ClusterNode`'s story.
+    mutating func listen() throws {
+        guard let source else { throw Failure(description: "nothing is open") }
+        let machine = NodeMachine(
+            evidence: { nonce in try source.evidence(nonce: nonce) },
+            measure: { identity in
+                let banks = try source.measure(cluster: identity).joined(separator: " ")
+                Journal.write(
+                    .notice, "measured the cluster",
+                    [
+                        "NACRE_MEASURED": identity.event, "NACRE_REGISTER": "\(ClusterIdentity.register)",
+                        "NACRE_BANKS": banks,
+                    ])
+            },
+            milliseconds: { BootClock.milliseconds }, time: { Instant.now },
+            report: { line in
+                Journal.write(.notice, line, ["NACRE_PHASE": "cluster"])
+                print("nacre: \(line)")
+                fflush(nil)
+            })
+        let node = ClusterNode(machine: machine, disk: NoStateDisk(), log: log)
+        let identity = try TLSIdentity(ephemeral: "nacre-node", now: Instant.now)
+        // Far below the unit's limit of open files, which the evidence endpoint shares.
+        var limits = ChannelLimits()
+        limits.pending = 128
+        limits.workers = 4
+        limits.queue = 64
+        let server: ChannelServer<ClusterNode>
+        do {
+            server = try ChannelServer(port: Self.channelPort, identity: identity, limits: limits, service: node)
+        } catch {
+            // A kernel without IPv6.
+            server = try ChannelServer(
+                port: Self.channelPort, address: "0.0.0.0", identity: identity, limits: limits, service: node)
+        }
+        try server.start()
+        (self.node, channel) = (node, server)
+    }
+
     // MARK: Serving
 
     /// Says how the boot went, to the console for people and to systemd.
@@ -145,7 +195,9 @@ struct Bootstrapper {
         Journal.write(.notice, "attestable", fields)
         print(stages.line)
         fflush(nil)
-        ServiceManager.notify("READY=1\nSTATUS=Serving evidence on port \(Self.port)")
+        ServiceManager.notify(
+            "READY=1\nSTATUS=Serving evidence on port \(Self.port), the owner's channel on \(Self.channelPort)")
+        node?.attested()
     }
 
     /// Feeds systemd's watchdog for as long as the server is healthy, until a signal says stop.
@@ -161,6 +213,7 @@ struct Bootstrapper {
             if signal > 0 {
                 ServiceManager.notify("STOPPING=1")
                 server?.stop()
+                channel?.stop()
                 Journal.write(.notice, "stopping", ["NACRE_PHASE": "stop"])
                 return 0
             }

@@ -13,8 +13,9 @@ struct Nacre: AsyncParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [
-            UpCommand.self, DownCommand.self, VerifyCommand.self, StatusCommand.self, NodeCommand.self,
-            LogsCommand.self, Image.self, EvidenceCommand.self, ManifestCommand.self, PolicyCommand.self,
+            UpCommand.self, DownCommand.self, CreateCommand.self, InitCommand.self, RecoverCommand.self,
+            VerifyCommand.self, StatusCommand.self, NodeCommand.self, LogsCommand.self, ConfigCommand.self, Image.self,
+            EvidenceCommand.self, ManifestCommand.self, PolicyCommand.self,
         ])
 }
 

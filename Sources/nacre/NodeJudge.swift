@@ -7,6 +7,8 @@ import Provisioning
 /// Asks nodes of a local cluster for evidence and judges it, as `nacre verify --dir` does.
 final class NodeJudge {
     private let judgement: NodeJudgement
+    /// What nodes may be in.
+    var cluster = ClusterExpectation.unspecified
     /// The last appraisal of each node, for a report with every step.
     private(set) var appraisals: [String: Appraisal.Result] = [:]
 
@@ -27,6 +29,7 @@ final class NodeJudge {
     convenience init(_ document: ClusterDocument) throws {
         try self.init(
             manifest: document.manifest, bundle: document.bundle, trustRoot: document.trustRoot, rules: document.rules)
+        if let identity = document.identity { cluster = .noneOr(identity) }
     }
 
     func ask(_ node: ClusterDocument.Node, within limit: Duration) -> NodeAnswer {
@@ -47,7 +50,8 @@ final class NodeJudge {
 
     private func judge(_ evidence: Evidence, nonce: [UInt8], of node: ClusterDocument.Node) -> NodeVerdict {
         let result = Appraisal.judge(
-            evidence, nonce: nonce, reference: judgement.reference, policy: judgement.policy, at: .now)
+            evidence, nonce: nonce, reference: judgement.reference, policy: judgement.policy, cluster: cluster,
+            at: .now)
         appraisals[node.name] = result
         return NodeVerdict(
             verdict: result.verdict,

@@ -57,9 +57,13 @@ struct NodeJudgement {
     }
 
     /// Judges and prints; throws exit code 3 on a rejection.
-    func judge(_ evidence: Evidence, nonce: [UInt8]?, at time: Instant, _ output: OutputOptions) throws {
+    func judge(
+        _ evidence: Evidence, nonce: [UInt8]?, cluster: ClusterExpectation = .unspecified, at time: Instant,
+        _ output: OutputOptions
+    ) throws {
         output.detail("policy: \(policyName)")
-        let result = Appraisal.judge(evidence, nonce: nonce, reference: reference, policy: policy, at: time)
+        let result = Appraisal.judge(
+            evidence, nonce: nonce, reference: reference, policy: policy, cluster: cluster, at: time)
         Report.verdict(result.verdict, steps: result.steps, output)
         guard result.verdict.isAccepted else { throw Exit.rejected }
     }

@@ -1,31 +1,93 @@
 import ArgumentParser
 import Bytes
+import Cluster
 import Provisioning
 
-/// `nacre status`: what runs here and what the last verdict was.
+/// `nacre status`: what runs here, what the last verdict was, and what nodes say of themselves.
 struct StatusCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "status",
-        abstract: "Show the nodes of this directory's cluster and their last verdict.",
-        discussion: "Nothing is judged here; nacre verify does that.")
+        abstract: "Show the nodes of this directory's cluster.",
+        discussion: """
+            Without --passphrase-file: what runs, and the last verdict; nothing is judged. With it, every node is verified \
+            and asked over the attested channel, which takes the owner key: its phase, with the time of each, and its disk.
+            """)
 
     @OptionGroup var directory: DirectoryOption
+    @OptionGroup var passphrase: PassphraseOptions
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        let status = try directory.cluster().status()
+        let cluster = try directory.cluster()
+        let status = try cluster.status()
+        var nodes = status["nodes"]?.array ?? []
+        var failure: ExitCode?
+        if passphrase.passphraseFile != nil, let document = try cluster.document() {
+            let session = try OwnerSession(
+                cluster, document, passphrase: try passphrase.read(isNew: false))
+            for (index, node) in document.nodes.enumerated() where nodes.indices.contains(index) {
+                let (live, exit) = Self.ask(node, session)
+                nodes[index] = JSON.object((nodes[index].object ?? [:]).merging(live) { _, live in live })
+                if let exit { failure = failure == Exit.rejected ? failure : exit }
+            }
+        }
         if output.output == .json {
-            print(status.compact)
-            return
+            var fields = status.object ?? [:]
+            fields["nodes"] = .array(nodes)
+            print(JSON.object(fields).compact)
+        } else {
+            for node in nodes { print(Self.line(node)) }
         }
-        for node in status["nodes"]?.array ?? [] {
-            let words = ["name", "role", "phase"].map { node[$0]?.string ?? "-" }
-            let verified = node["verified"]
-            let verdict =
-                verified?["verdict"]?.string.map { verdict in
-                    "last verdict: \(verdict) (\(verified?["reason"]?.string ?? "-")) at \(verified?["at"]?.string ?? "-")"
-                } ?? "never verified"
-            print((words + [verdict]).joined(separator: "  "))
+        if let failure { throw failure }
+    }
+
+    /// What the node says, as fields of `nacre.status.v1`.
+    private static func ask(
+        _ node: ClusterDocument.Node, _ session: OwnerSession
+    ) -> (fields: [String: JSON], exit: ExitCode?) {
+        let now = JSON.string(Instant.now.description)
+        do throws(Finding) {
+            let status = try session.client.status(try OwnerSession.endpoint(node))
+            return (
+                [
+                    "phase": .string(status.phase.rawValue), "stateDisk": .string(status.disk),
+                    "ready": .bool(status.phase == .run),
+                    "verified": ["at": now, "verdict": "accept", "reason": "ok"],
+                    "phases": .array(
+                        status.timings.map {
+                            [
+                                "name": .string($0.phase.rawValue),
+                                "seconds": .double(Double($0.milliseconds) / 1000),
+                            ]
+                        }),
+                    "failure": status.failure.map { .string("\($0)") } ?? .null,
+                ], nil
+            )
+        } catch {
+            let isRejected = !["connection", "busy", "local"].contains(error.family)
+            return (
+                [
+                    "failure": .string("\(error)"),
+                    "verified": isRejected ? ["at": now, "verdict": "reject", "reason": .string(error.reason)] : .null,
+                ], isRejected ? Exit.rejected : Exit.failed
+            )
         }
+    }
+
+    private static func line(_ node: JSON) -> String {
+        var words = ["name", "role", "phase"].map { node[$0]?.string ?? "-" }
+        let verified = node["verified"]
+        words.append(
+            verified?["verdict"]?.string.map { verdict in
+                "last verdict: \(verdict) (\(verified?["reason"]?.string ?? "-")) at \(verified?["at"]?.string ?? "-")"
+            } ?? "never verified")
+        if let disk = node["stateDisk"]?.string { words.append("state disk: \(Report.plain(disk))") }
+        let phases = (node["phases"]?.array ?? []).map { phase in
+            let seconds = phase["seconds"].map(\.compact) ?? "-"
+            return "\(phase["name"]?.string ?? "-") \(seconds) s"
+        }
+        if !phases.isEmpty { words.append(phases.joined(separator: ", ")) }
+        if let failure = node["failure"]?.string { words.append(Report.plain(failure)) }
+        return words.joined(separator: "  ")
     }
 }

@@ -11,11 +11,12 @@ struct UpCommand: ParsableCommand {
         abstract: "Boot a local cluster in QEMU and verify every node of it.",
         discussion: """
             Makes what is missing, starts what does not run, then asks every node for evidence and judges it against \
-            the manifest. Run again, it continues or says that all is well. No root is needed. A local TPM is part of \
+            the manifest, and makes them the cluster of this owner where there is a passphrase for its keys (nacre init). Run again, it continues or says that all is well. No root is needed. A local TPM is part of \
             this host: the verdict shows that the image booted as built, and proves nothing against this host.
             """)
 
     @OptionGroup var directory: DirectoryOption
+    @OptionGroup var passphrase: PassphraseOptions
     @OptionGroup var output: OutputOptions
 
     @Option(help: "Number of control planes (default: 1).")
@@ -78,7 +79,7 @@ struct UpCommand: ParsableCommand {
             throw error
         }
         let printer = ProgressPrinter(quiet: output.quiet)
-        let result = try cluster.up(
+        var result = try cluster.up(
             request, judge: { judge.ask($0, within: $1) }, report: { printer.show($0) })
         printer.finish()
         for node in result.nodes {
@@ -86,14 +87,24 @@ struct UpCommand: ParsableCommand {
             output.note("nacre: \(node.node.name): the end of its console:")
             for line in (try? cluster.consoleTail(node.node.name, lines: 20)) ?? [] { output.note("  | \(line)") }
         }
+        var initialised: [InitCommand.NodeResult] = []
+        if result.isVerified, passphrase.isAvailable {
+            initialised = try InitCommand.initialise(cluster, passphrase, timeout: timeout, output)
+            result.document = try cluster.document() ?? result.document
+        }
         switch output.output {
         case .json: Report.out(result.json.compact + "\n")
         case .text:
             for node in result.nodes { judge.report(node.node.name, output) }
             for line in Self.text(result) { Report.out(line + "\n") }
+            if !initialised.isEmpty { InitCommand.report(initialised, output) }
         }
         if result.isRejected { throw Exit.rejected }
         if !result.isVerified { throw Exit.failed }
+        if initialised.isEmpty {
+            output.note("nacre: verified, and nobody's cluster yet: nacre init makes it yours (it needs a passphrase)")
+        }
+        try InitCommand.conclude(initialised)
     }
 
     private static func manifest(beside image: String) -> String {

@@ -35,6 +35,11 @@ struct VerifyCommand: ParsableCommand {
     @Option(help: ArgumentHelp("The nonce that the saved evidence was asked for.", valueName: "hex"))
     var nonce: HexArgument?
 
+    @Option(
+        help: ArgumentHelp(
+            "The cluster that the node must be in, 32 bytes; known from cluster.json with --dir.", valueName: "hex"))
+    var clusterID: HexArgument?
+
     @Option(help: ArgumentHelp("Seconds to wait for the node.", valueName: "seconds"))
     var timeout = EvidenceClient.timeout
 
@@ -48,6 +53,7 @@ struct VerifyCommand: ParsableCommand {
         guard endpoint == nil || evidence == nil else {
             throw ValidationError("Give an endpoint or --evidence, not both.")
         }
+        if let clusterID, clusterID.bytes.count != 32 { throw ValidationError("--cluster-id must be 32 bytes") }
         guard endpoint == nil && evidence == nil || bundle == nil || manifest != nil else {
             throw ValidationError("--bundle goes with --manifest.")
         }
@@ -62,14 +68,14 @@ struct VerifyCommand: ParsableCommand {
                 output.detail("asking \(endpoint.description) for nonce \(Hex.encode(nonce))")
                 let (_, evidence) = try EvidenceClient.fetch(endpoint, nonce: nonce, timeout: timeout)
                 let complete = try sources.complete(evidence, at: time.instant, output)
-                try judgement.judge(complete, nonce: nonce, at: time.instant, output)
+                try judgement.judge(complete, nonce: nonce, cluster: expectation, at: time.instant, output)
             } else if let evidence {
                 let document = try Input.parse(evidence) { bytes in try EvidenceBundle.Document(parsing: bytes) }
                 var embedded: EvidenceBundle?
                 if case .bundled(let bundle) = document { embedded = bundle }
                 let complete = try sources.complete(document.evidence, at: time.instant, output)
                 try judgement(embedded).judge(
-                    complete, nonce: nonce?.bytes, at: time.instant, output)
+                    complete, nonce: nonce?.bytes, cluster: expectation, at: time.instant, output)
             } else {
                 try verifyCluster()
             }
@@ -109,7 +115,8 @@ struct VerifyCommand: ParsableCommand {
             do {
                 let (_, evidence) = try EvidenceClient.fetch(endpoint, nonce: nonce, timeout: timeout)
                 let complete = try sources.complete(evidence, at: time.instant, output)
-                try judgement.judge(complete, nonce: nonce, at: time.instant, output)
+                let expected = clusterID == nil ? cluster.identity.map { .member($0) } ?? expectation : expectation
+                try judgement.judge(complete, nonce: nonce, cluster: expected, at: time.instant, output)
             } catch let code as ExitCode where code == Exit.rejected {
                 rejected = true
             } catch let finding as Finding {
@@ -121,6 +128,8 @@ struct VerifyCommand: ParsableCommand {
         if rejected { throw Exit.rejected }
         if isSilent { throw Exit.failed }
     }
+
+    private var expectation: ClusterExpectation { clusterID.map { .cluster($0.bytes) } ?? .unspecified }
 
     private func judgement(_ embedded: EvidenceBundle?) throws -> NodeJudgement {
         try NodeJudgement(

@@ -1,4 +1,6 @@
+import Attestation
 import Bytes
+import Cluster
 import Host
 import TestKit
 import Testing
@@ -8,12 +10,15 @@ import Testing
 @Suite("Documents of a cluster's directory")
 struct DocumentTests {
     static let document = ClusterDocument(
-        clusterID: [UInt8](repeating: 7, count: 32), created: Instant(seconds: 1_700_000_000), madeDirectory: true,
+        instance: [UInt8](repeating: 7, count: 16),
+        identity: try? ClusterIdentity(
+            clusterID: [UInt8](repeating: 8, count: 32), owner: [UInt8](repeating: 9, count: 32)),
+        created: Instant(seconds: 1_700_000_000), madeDirectory: true,
         image: "/i.raw", manifest: "/m.json", bundle: "/b", trustRoot: "/t",
         manifestDigest: [UInt8](repeating: 9, count: 32), firmwareCode: "/f/c",
-        firmwareVariables: "/f/v", memoryMiB: 2048, processors: 2, rules: .development,
+        firmwareVariables: "/f/v", memoryMiB: 2048, processors: 2, disk: .label("state"), rules: .development,
         nodes: [
-            .init(name: "control-plane-0", role: .controlPlane, port: 40000),
+            .init(name: "control-plane-0", role: .controlPlane, port: 40000, channelPort: 40002),
             .init(name: "worker-0", role: .worker, port: 40001),
         ])
 

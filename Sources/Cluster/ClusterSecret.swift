@@ -1,0 +1,90 @@
+import Bytes
+import Crypto
+
+/// The owner's 32 secret bytes from which everything of a cluster follows, with their salt. One KDF, HKDF-SHA256, info
+/// `nacre/v1/<purpose>/…`.
+public struct ClusterSecret: ~Copyable, Sendable {
+    public static let secretSize = 32
+    public static let saltSize = 32
+    /// Secret and salt, as they are sealed and handed over.
+    public static let packedSize = secretSize + saltSize
+
+    private let secret: Secret
+    public let salt: [UInt8]
+    /// 32 bytes, public: the cluster's name.
+    public let clusterID: [UInt8]
+
+    /// A new cluster's.
+    public init() { self.init(secret: Secret(random: Self.secretSize), salt: randomBytes(Self.saltSize)) }
+
+    init(secret: consuming Secret, salt: [UInt8]) {
+        clusterID = hkdfSHA256(key: secret, salt: salt, info: "nacre/v1/cluster-id", count: 32).published
+        self.secret = secret
+        self.salt = salt
+    }
+
+    /// - Throws: `parse-length` for anything but `packedSize` bytes.
+    public init(packed: borrowing Secret) throws(ParseError) {
+        guard packed.count == Self.packedSize else {
+            throw ParseError("length", field: "cluster secret", offset: 0, "\(packed.count) bytes")
+        }
+        self.init(
+            secret: Secret(packed, from: 0, count: Self.secretSize),
+            salt: Secret(packed, from: Self.secretSize, count: Self.saltSize).published)
+    }
+
+    public var packed: Secret {
+        Secret(count: Self.packedSize) { span in
+            secret.withBytes { bytes in for index in 0..<Self.secretSize { span[index] = bytes[index] } }
+            for index in 0..<Self.saltSize { span[Self.secretSize + index] = salt[index] }
+        }
+    }
+
+    /// The key of a node's state disk in one epoch of it: 32 bytes.
+    public func diskKey(node: NodeName, epoch: Int) -> Secret {
+        hkdfSHA256(key: secret, salt: salt, info: "nacre/v1/disk/\(node)/\(epoch)", count: 32)
+    }
+
+    /// A copy of its own.
+    public func copy() -> ClusterSecret {
+        ClusterSecret(secret: Secret(secret, from: 0, count: secret.count), salt: salt)
+    }
+}
+
+extension Secret {
+    /// The bytes where they are public by design: identifiers and salts.
+    var published: [UInt8] { withBytes { bytes in (0..<bytes.count).map { bytes[$0] } } }
+}
+
+/// A node's name: lower-case letters, digits and inner hyphens, at most 63. It is part of its disk key's derivation.
+public struct NodeName: Sendable, Hashable, CustomStringConvertible {
+    public let description: String
+
+    public init?(_ text: String) {
+        let bytes = Array(text.utf8)
+        let hyphen = UInt8(ascii: "-")
+        guard (1...63).contains(bytes.count), bytes.first != hyphen, bytes.last != hyphen,
+            bytes.allSatisfy({ byte in
+                (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte)
+                    || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) || byte == hyphen
+            })
+        else { return nil }
+        description = text
+    }
+}
+
+extension JSONFields {
+    mutating func nodeName(_ key: String) throws(ParseError) -> NodeName {
+        guard let name = NodeName(try string(key)) else {
+            throw ParseError("form", field: key, offset: 0, "not a node's name: a-z, 0-9 and inner hyphens, at most 63")
+        }
+        return name
+    }
+
+    mutating func schema(_ expected: String) throws(ParseError) {
+        let found = try string("schema")
+        guard found == expected else {
+            throw ParseError("version", field: "schema", offset: 0, "must be \(expected), is \(found)")
+        }
+    }
+}
