@@ -40,6 +40,7 @@ let package = Package(
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl"),
         .systemLibrary(name: "CTSS2", pkgConfig: "tss2-esys"),
         .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd"),
+        .systemLibrary(name: "CCryptsetup", pkgConfig: "libcryptsetup"),
 
         // Rooms, lowest first; a room imports only rooms above it in this list.
         room("Bytes", []),
@@ -66,7 +67,7 @@ let package = Package(
                 "CLinux",
             ]),
         room("AttestedTLS", ["Bytes", "Crypto", "Linux", "CLinux"]),
-        room("StateDisk", ["Bytes", "Crypto"]),
+        room("StateDisk", ["Bytes", "Crypto", "Host", "Linux", "CLinux", "CCryptsetup"]),
         room(
             "NodeService",
             ["Bytes", "Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CLinux"]),
