@@ -29,6 +29,8 @@ let package = Package(
         .executable(name: "bootstrapper", targets: ["bootstrapper"]),
         .executable(name: "verity-init", targets: ["verity-init"]),
         .executable(name: "nacre-bench", targets: ["bench"]),
+        // Process 1 of the machine that the state disk is tested in; part of no image.
+        .executable(name: "state-disk-test", targets: ["state-disk-test"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")
@@ -129,6 +131,9 @@ let package = Package(
             ["Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CTSS2SoftwareTPM"]),
         tests("AttestedTLS", ["Crypto", "CLinux"]),
         tests("StateDisk", ["Crypto"]),
+        .executableTarget(
+            name: "state-disk-test", dependencies: ["Bytes", "Crypto", "Linux", "CLinux", "StateDisk"],
+            path: "Tests/StateDiskGuest", swiftSettings: strict),
         tests("Provisioning", ["Attestation", "Host", "Manifest"]),
         .testTarget(
             name: "CLITests",
