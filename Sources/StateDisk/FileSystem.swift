@@ -10,6 +10,11 @@ enum FileSystem {
     static let program = "/usr/sbin/mkfs.xfs"
     static let label = "nacre-state"
 
+    static func prepare() {
+        let context = unsafe nacre_fsopen("xfs")
+        if context >= 0 { close(context) }
+    }
+
     static func make(on device: String) throws(DiskError) {
         do throws(SystemError) {
             // Whatever looks for signatures reads the ends, which therefore get tags.

@@ -46,12 +46,14 @@ enum HeaderWrites {
 
 extension DiskHeader {
     /// Keyslot areas that no keyslot uses.
-    var unused: [Range<Int>] {
+    var unused: [Range<Int>] { Self.unused(metadata.keyslots) }
+
+    private static func unused(_ keyslots: [DiskMetadata.Keyslot]) -> [Range<Int>] {
         (0..<DiskLayout.keyslots).map { index in
             let start = DiskLayout.keyslotsOffset + index * DiskLayout.keyslotSize
             return start..<start + DiskLayout.keyslotSize
         }.filter { area in
-            metadata.keyslots.allSatisfy { $0.offset >= area.upperBound || $0.offset + $0.size <= area.lowerBound }
+            keyslots.allSatisfy { $0.offset >= area.upperBound || $0.offset + $0.size <= area.lowerBound }
         }
     }
 
@@ -60,15 +62,14 @@ extension DiskHeader {
     func bound(
         _ tokens: [Token], superblock: [UInt8], seal: (_ message: [UInt8]) -> [Int: [UInt8]]
     ) throws(HeaderError) -> DiskHeader {
-        let blank = Dictionary(tokens.map { ($0.keyslot, [UInt8](repeating: 0, count: 32)) }) { $1 }
+        let kept = metadata.keyslots.filter { slot in tokens.contains { $0.keyslot == slot.id } }
         let document = Self.document(document, tokens: tokens)
-        var draft = try rewritten(Self.document(document, seals: blank))
+        let message = try Seal.message(
+            uuid: uuid, document: document, superblock: superblock,
+            areas: kept.map { ($0.id, bytes[$0.offset..<$0.offset + $0.size]) })
         let zeros = [UInt8](repeating: 0, count: DiskLayout.keyslotSize)
-        draft = try Self.composed(
-            draft.document, uuid: uuid, sequence: draft.sequence, bytes: draft.bytes,
-            areas: Dictionary(draft.unused.map { ($0.lowerBound, zeros) }) { $1 })
-        let seals = seal(try draft.sealed(superblock: superblock))
-        return try Self.composed(
-            Self.document(draft.document, seals: seals), uuid: uuid, sequence: draft.sequence, bytes: draft.bytes)
+        return try rewritten(
+            Self.document(document, seals: seal(message)),
+            areas: Dictionary(Self.unused(kept).map { ($0.lowerBound, zeros) }) { $1 })
     }
 }

@@ -6,6 +6,9 @@ import Linux
 /// The node's state disk: found by the owner's rule, judged before a key is used, made, opened, re-keyed. Every step that
 /// writes can be cut off at any moment (`docs/state-disk.md` has the orders).
 public enum StateDisk {
+    /// Has the kernel load the file system's module, which takes a while, before it is needed. Nothing depends on it.
+    public static func prepare() { FileSystem.prepare() }
+
     /// The one disk that the rule names.
     public static func find(_ rule: DiskRule) throws(DiskError) -> BlockDevice {
         try rule.choose(among: try BlockDevice.all())
@@ -24,14 +27,16 @@ public enum StateDisk {
         } catch { throw DiskError(error, device.path) }
     }
 
-    /// Makes header and file system; the disk is closed again afterwards. Whatever interrupts it, the next `inspect` says
+    /// Makes header and file system, and leaves the disk open. Whatever interrupts it, the next `inspect` says
     /// `unfinished` (or `blank`) until everything is in place, and `ours` from then on.
     ///
-    /// - Parameter allowForeign: the owner has said that this very disk may lose what it holds.
+    /// - Parameters:
+    ///   - binding: its generation is what the disk begins with; this opening counts as that one.
+    ///   - allowForeign: the owner has said that this very disk may lose what it holds.
     /// - Throws: `disk-foreign`, `disk-ours`, `header-…` where it holds something; `disk-busy`.
     public static func format(
         _ device: BlockDevice, key: borrowing Secret, binding: DiskBinding, allowForeign: Bool = false
-    ) throws(DiskError) {
+    ) throws(DiskError) -> OpenDisk {
         try allow(try inspect(device), binding, allowForeign)
         do throws(SystemError) {
             // Nothing else may use it; the claim itself would keep the mapping out, so it ends here.
@@ -54,14 +59,14 @@ public enum StateDisk {
             let crypt = try Cryptsetup(header: final, disk: device.path)
             try crypt.load()
             try crypt.activate(key, slot: 0)
-            do throws(DiskError) {
+            do {
                 try FileSystem.make(on: OpenDisk.mapped)
+                try HeaderWrites.finish(try BlockFile(device.path, writing: true), header)
             } catch {
                 try? crypt.deactivate()
                 throw error
             }
-            try crypt.deactivate()
-            try HeaderWrites.finish(try BlockFile(device.path, writing: true), header)
+            return OpenDisk(device: device, binding: binding, header: header, superblock: superblock)
         } catch { throw DiskError(wrapping: error, device.path) }
     }
 

@@ -21,8 +21,7 @@ extension Cases {
     func record() {
         noted("record") {
             let disk = try Disk("cut")
-            let key = testKey(1)
-            try StateDisk.format(disk.device, key: key, binding: Self.binding())
+            try format(disk, key: 1, binding: Self.binding())
             try note(disk, 1)
             var epoch: UInt8 = 1
             for step in 2...Self.steps {
@@ -56,8 +55,7 @@ extension Cases {
                 switch state {
                 case .blank, .unfinished:
                     try expect(step == 0, "\(state) after step \(step)")
-                    let key = testKey(1)
-                    try StateDisk.format(disk.device, key: key, binding: Self.binding())
+                    try format(disk, key: 1, binding: Self.binding())
                     how = "formatted again"
                 case .ours: break
                 case .foreign, .damaged: throw Failure("after step \(step): \(state)")

@@ -3,12 +3,16 @@
 import CLinux
 import Glibc
 import Linux
+import StateDisk
 
 Machine.setUp()
+// As a node does it while it waits for its key.
+StateDisk.prepare()
 let words = ((try? File.text("/proc/cmdline")) ?? "").split(separator: " ")
 let cases = Cases()
 switch words.first(where: { $0.hasPrefix("nacre.disktest=") })?.split(separator: "=").last {
 case "table": cases.table()
+case "blank": cases.blank()
 case "record": cases.record()
 case "check": cases.checkCuts()
 case .some(let other): say("case program FAIL unknown table \(other)")
