@@ -48,7 +48,8 @@ public struct BinaryHeader: Sendable, Equatable {
             _ = try reader.take(64, "salt")
             uuid = try Self.text(try reader.take(40, "uuid"))
             try reader.zeros(48, "subsystem")
-            try Self.expect(try reader.be(UInt64.self, "hdr_offset"), UInt64(copy.offset), "\(name).hdr_offset", "offset")
+            try Self.expect(
+                try reader.be(UInt64.self, "hdr_offset"), UInt64(copy.offset), "\(name).hdr_offset", "offset")
             try reader.zeros(184, "padding")
             let stored = try reader.take(64, "csum")
             try reader.zeros(7 * 512, "padding4096")

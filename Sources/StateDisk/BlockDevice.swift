@@ -42,8 +42,9 @@ public enum DiskRule: Equatable, Sendable, CustomStringConvertible {
         switch self {
         case .byID(let id):
             let plain = ["virtio-", "nvme-", "scsi-", "wwn-"].first { id.hasPrefix($0) }.map { id.dropFirst($0.count) }
-            return device.label == nil && (device.ids.contains(id) || plain.map { device.ids.contains(String($0)) } == true)
-        case .label(let label): return device.label == label
+            return device.label == nil
+                && (device.ids.contains(id) || plain.map { device.ids.contains(String($0)) } == true)
+        case .label(let label): return !label.isEmpty && device.label == label
         case .size(let min, let max): return device.label == nil && device.size >= min && device.size <= max
         case .only: return device.label == nil
         }
@@ -102,7 +103,9 @@ extension BlockDevice {
 
     /// Not memory, files, other mapped devices or optical drives; several paths to one NVMe disk count once.
     private static func isDisk(_ name: String, in folder: String) -> Bool {
-        if ["sr", "fd", "loop", "ram", "zram", "dm-", "md", "nbd"].contains(where: { name.hasPrefix($0) }) { return false }
+        if ["sr", "fd", "loop", "ram", "zram", "dm-", "md", "nbd"].contains(where: { name.hasPrefix($0) }) {
+            return false
+        }
         return text("\(folder)/\(name)/hidden") != "1"
     }
 

@@ -74,7 +74,8 @@ import Glibc
     borrowing func load() throws(DiskError) { try check("header", unsafe nacre_crypt_load(device)) }
 
     /// A second keyslot, by the first one's key.
-    borrowing func addKey(_ key: borrowing Secret, slot: Int, by old: borrowing Secret, oldSlot: Int) throws(DiskError) {
+    borrowing func addKey(_ key: borrowing Secret, slot: Int, by old: borrowing Secret, oldSlot: Int) throws(DiskError)
+    {
         let iterations = UInt32(DiskLayout.iterations.lowerBound)
         try check("key derivation", unsafe nacre_crypt_set_pbkdf(device, iterations))
         let code = unsafe Self.withKey(old) { oldBytes, oldCount in

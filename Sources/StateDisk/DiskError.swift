@@ -5,8 +5,9 @@ import Linux
 public struct DiskError: Error, Equatable, Sendable {
     public let finding: Finding
 
-    init(_ detail: String, _ claim: String, expected: String = "", actual: String = "", source: String = "", next: String)
-    {
+    init(
+        _ detail: String, _ claim: String, expected: String = "", actual: String = "", source: String = "", next: String
+    ) {
         finding = Finding(
             "disk-\(detail)", claim: claim, expected: expected, actual: actual, source: source, next: next)
     }

@@ -29,7 +29,8 @@ enum FileSystem {
             // No discard: nothing below takes one. The smallest journal, the same for every disk.
             let arguments = ["-q", "-f", "-K", "-L", label, "-l", "size=64m", "-d", "agcount=4", device]
             try Command(
-                program: program, arguments: arguments, environment: ["PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C.UTF-8"],
+                program: program, arguments: arguments,
+                environment: ["PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C.UTF-8"],
                 directory: "/", log: log.parentPath
             ).run(limit: .seconds(120))
         } catch {

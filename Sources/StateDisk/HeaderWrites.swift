@@ -14,7 +14,8 @@ enum HeaderWrites {
 
     /// Ends a format: keyslots and second copy, then, once they are there, the first copy over the marker.
     static func finish(_ file: borrowing BlockFile, _ header: DiskHeader) throws(SystemError) {
-        try file.write(Array(header.bytes[DiskLayout.keyslotsOffset..<DiskLayout.keyslotsEnd]), at: DiskLayout.keyslotsOffset)
+        try file.write(
+            Array(header.bytes[DiskLayout.keyslotsOffset..<DiskLayout.keyslotsEnd]), at: DiskLayout.keyslotsOffset)
         try write(.secondary, of: header, file)
         try write(.primary, of: header, file)
     }

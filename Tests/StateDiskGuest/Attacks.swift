@@ -11,7 +11,8 @@ extension Cases {
         let header = try disk.ours().header
         let document = Self.replace(header.document, path.split(separator: ".").map(String.init)[...], value)
         for copy in BinaryHeader.Copy.allCases {
-            let bytes = try BinaryHeader.bytes(copy, sequence: header.sequence + 1, uuid: header.uuid, document: document)
+            let bytes = try BinaryHeader.bytes(
+                copy, sequence: header.sequence + 1, uuid: header.uuid, document: document)
             try disk.write(bytes, at: copy.offset)
         }
     }
@@ -33,7 +34,7 @@ extension Cases {
             ("config.requirements", ["mandatory": ["online-reencrypt-v2"]], "header-form"),
             ("keyslots.0.kdf.type", "argon2id", "header-kdf"), ("digests.0.hash", "sha1", "header-digest"),
             ("digests.0.iterations", 1, "header-kdf"), ("keyslots.0.extra", "x", "header-form"),
-            ("tokens", .object([:]), "header-token"), ("extra", "x", "header-form"),
+            ("tokens.0.seal", "00", "header-form"), ("extra", "x", "header-form"),
         ]
         for (index, attack) in attacks.enumerated() {
             run("header-\(index)-\(attack.0)") {
@@ -155,7 +156,9 @@ extension Cases {
             try use { try writeMapped(written, at: offset) }
             let after = try sectors(disk)
             // The journal and the tags come first on the disk; the last changed sector is the data.
-            guard let sector = before.indices.last(where: { before[$0] != after[$0] }) else { throw Failure("nothing changed") }
+            guard let sector = before.indices.last(where: { before[$0] != after[$0] }) else {
+                throw Failure("nothing changed")
+            }
             let place = DiskLayout.dataOffset + sector * 4096
             let good = try disk.read(place, 4096)
             for bit in [0, 1, 7, 100, 4095 * 8 + 7, 2048 * 8] {

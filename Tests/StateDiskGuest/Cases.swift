@@ -17,11 +17,17 @@ struct Cases {
             let note = try body()
             say("case \(name) ok\(note.isEmpty ? "" : " \(note)")")
         } catch {
-            say("case \(name) FAIL \(String(describing: error).split(whereSeparator: \.isNewline).joined(separator: " "))")
+            say(
+                "case \(name) FAIL \(String(describing: error).split(whereSeparator: \.isNewline).joined(separator: " "))"
+            )
         }
     }
 
-    func run(_ name: String, _ body: () throws -> Void) { noted(name) { try body(); return "" } }
+    func run(_ name: String, _ body: () throws -> Void) {
+        noted(name) {
+            try body(); return ""
+        }
+    }
 
     /// Formats and closes again.
     func format(
@@ -117,7 +123,9 @@ struct Cases {
                 }
             }
             try disk.mounted(key: 1) { folder in
-                for index in 0..<2000 { try Content.check("\(folder)/f\(index)", Content.bytes(UInt64(index), 100 + index)) }
+                for index in 0..<2000 {
+                    try Content.check("\(folder)/f\(index)", Content.bytes(UInt64(index), 100 + index))
+                }
             }
             try expect(!Machine.kernelLog().contains("INTEGRITY AEAD ERROR"), "the kernel met sectors without tags")
         }
@@ -135,11 +143,14 @@ struct Cases {
 
     func binding() {
         run("other-cluster") {
-            let other = DiskBinding(clusterID: [UInt8](repeating: 2, count: 32), node: "control-plane-0", epoch: 0, generation: 0)
+            let other = DiskBinding(
+                clusterID: [UInt8](repeating: 2, count: 32), node: "control-plane-0", epoch: 0, generation: 0)
             try expectUnopened("disk-other-cluster") { try Disk("small").open(key: 1, expecting: other) }
         }
         run("other-node") {
-            try expectUnopened("disk-other-node") { try Disk("small").open(key: 1, expecting: Self.binding("worker-1")) }
+            try expectUnopened("disk-other-node") {
+                try Disk("small").open(key: 1, expecting: Self.binding("worker-1"))
+            }
         }
         run("other-epoch") {
             try expectUnopened("disk-epoch") { try Disk("small").open(key: 1, expecting: Self.binding(epoch: 3)) }

@@ -42,7 +42,6 @@ extension Cases {
         }
     }
 
-
     /// Every attached disk called `cut…`: the next boot of a node, and one after it.
     func checkCuts() {
         for name in (0..<26).map({ "cut\($0)" }) {

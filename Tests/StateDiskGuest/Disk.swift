@@ -81,7 +81,9 @@ struct Disk {
 
     /// Opens, mounts, runs `body` on the folder, and puts everything away again; the generation on the disk then.
     @discardableResult
-    func mounted(key number: UInt8, expecting binding: DiskBinding? = nil, _ body: (String) throws -> Void) throws -> Int {
+    func mounted(key number: UInt8, expecting binding: DiskBinding? = nil, _ body: (String) throws -> Void) throws
+        -> Int
+    {
         let disk = try open(key: number, expecting: binding)
         let generation = disk.binding.generation
         var result: Result<Void, any Error> = .success(())
