@@ -19,7 +19,9 @@ private struct Sysfs {
         var whole = folder.path
         for part in path.split(separator: "/") {
             whole += "/\(part)"
-            guard unsafe mkdir(whole, 0o755) == 0 || errno == EEXIST else { throw ParseError("missing", field: whole, offset: 0, "not made") }
+            guard unsafe mkdir(whole, 0o755) == 0 || errno == EEXIST else {
+                throw ParseError("missing", field: whole, offset: 0, "not made")
+            }
         }
     }
 
