@@ -2,13 +2,15 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help up down image image-debug nacre bin setup lock lint clean test test-fast test-full test-faults test-build test-unit test-integration test-boot bench targets fuzz fuzz-build test-fuzz disk-guest
+.PHONY: help up down image image-debug image-simulated image-simulated-tdx nacre bin completions man install setup lock lint clean test test-fast test-full test-faults test-build test-unit test-integration test-boot bench targets fuzz fuzz-build test-fuzz disk-guest
 
 help:
 	@echo 'make up         everything: dependencies, image, local node booted and verified'
 	@echo 'make test       the tests, real boots included'
 	@echo 'make image      the node image (build/image); image-debug: with a root shell on the serial console'
-	@echo 'make nacre      the command line (build/bin/nacre)'
+	@echo 'make image-simulated  for tests: with a simulated SEV-SNP that proves nothing;  image-simulated-tdx: TDX'
+	@echo 'make nacre      the command line (build/bin/nacre);  make completions man: what goes with it'
+	@echo 'make install    all three below DESTDIR and PREFIX (/usr/local)'
 	@echo 'make test-fast  the tests that boot no image;  make test-full: with all the mutations'
 	@echo 'make test-boot  the long boot tests on both profiles, and everything built twice and compared'
 	@echo 'make test-faults  the state disk under attacks and power cuts (CUTS=N, SEED=N)'
@@ -44,7 +46,27 @@ build/bin/bootstrapper: $(SOURCES)
 	$(call product,bootstrapper,.build-release,-Xlinker --no-export-dynamic)
 build/bin/verity-init: $(SOURCES)
 	$(call product,verity-init,.build-init,-Xswiftc -static-executable)
+build/bin/simulated-tee: $(SOURCES)
+	$(call product,simulated-tee,.build-release)
 nacre: build/bin/nacre
+
+# Both from the parser itself, so that they say what the program does.
+completions: build/bin/nacre
+	@mkdir -p build/completions
+	for shell in bash zsh fish; do build/bin/nacre --generate-completion-script $$shell >build/completions/nacre.$$shell; done
+
+man: build/bin/nacre
+	@rm -rf build/man
+	tools/man build/bin/nacre build/man
+
+PREFIX ?= /usr/local
+SHARE = $(DESTDIR)$(PREFIX)/share
+install: nacre completions man
+	install -Dm755 build/bin/nacre $(DESTDIR)$(PREFIX)/bin/nacre
+	install -Dm644 build/completions/nacre.bash $(SHARE)/bash-completion/completions/nacre
+	install -Dm644 build/completions/nacre.zsh $(SHARE)/zsh/site-functions/_nacre
+	install -Dm644 build/completions/nacre.fish $(SHARE)/fish/vendor_completions.d/nacre.fish
+	install -Dm644 -t $(SHARE)/man/man1 build/man/*.1
 
 signing/development.key: | build/bin/nacre
 	@mkdir -p $(@D)
@@ -59,6 +81,38 @@ image: bin signing/development.key
 image-debug: bin signing/development.key
 	$(BUILD_IMAGE) --profile debug --out build/image-debug
 
+# Keys of its own, thrown away with build/. What it claims to be launched as is what the manifest publishes of the pinned
+# firmware, which the production image comes with.
+build/simulated/keys: | build/bin/simulated-tee
+	@mkdir -p $(@D)
+	rm -rf $@.partial
+	build/bin/simulated-tee keygen --out $@.partial
+	mv $@.partial $@
+
+SIMULATED_FIRMWARE = build/image/firmware/OVMF.fd
+SIMULATED_VCPUS = 1
+
+# $(1): provider; $(2): directory of the image.
+define simulated
+	rm -rf build/simulated/tree
+	mkdir -p build/simulated/tree/usr/lib/nacre
+	cp -a build/simulated/keys build/simulated/tree/usr/lib/nacre/simulated
+	cp build/bin/simulated-tee build/simulated/tree/usr/lib/nacre/simulated/simulated-tee
+	tools/simulated-options $(1) $(SIMULATED_FIRMWARE) $(SIMULATED_VCPUS) \
+		> build/simulated/tree/usr/lib/nacre/simulated/options
+	$(BUILD_IMAGE) --profile simulated --extra-tree build/simulated/tree --firmware $(SIMULATED_FIRMWARE) \
+		--vcpus $(SIMULATED_VCPUS) --out $(2)
+endef
+
+image-simulated: bin build/bin/simulated-tee build/simulated/keys signing/development.key $(SIMULATED_FIRMWARE)
+	$(call simulated,sev_guest,build/image-simulated)
+
+image-simulated-tdx: bin build/bin/simulated-tee build/simulated/keys signing/development.key $(SIMULATED_FIRMWARE)
+	$(call simulated,tdx_guest,build/image-simulated-tdx)
+
+$(SIMULATED_FIRMWARE):
+	$(MAKE) image
+
 up: setup
 	$(MAKE) image
 	build/bin/nacre up --dir cluster --image build/image/nacre.raw --manifest build/image/manifest.json \
@@ -68,7 +122,7 @@ down:
 	build/bin/nacre down --dir cluster
 
 # The long cases too, on both profiles; nothing may be skipped. Then everything is built twice and compared.
-test-boot: image image-debug
+test-boot: image image-debug image-simulated image-simulated-tdx
 	NACRE_BOOT=all NACRE_REQUIRE_BOOT=1 swift test --filter '^IntegrationTests\.'
 	tools/test-reproducible
 

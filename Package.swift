@@ -31,6 +31,8 @@ let package = Package(
         .executable(name: "nacre-bench", targets: ["bench"]),
         // Process 1 of the machine that the state disk is tested in; part of no image.
         .executable(name: "state-disk-test", targets: ["state-disk-test"]),
+        // For tests only: nothing that is released links the room SimulatedTEE.
+        .executable(name: "simulated-tee", targets: ["simulated-tee"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")
@@ -49,7 +51,6 @@ let package = Package(
         room("Crypto", ["Bytes", "COpenSSL"]),
         room("HTTP", ["Bytes"]),
         room("Host", ["Bytes", "CLinux"]),
-        room("ImageBuild", ["Bytes", "Crypto", "Host"]),
         room("GPT", ["Bytes"]),
         room("Linux", ["CLinux"]),
         room("MeasuredPhase", ["Bytes", "Linux", "CLinux"]),
@@ -61,6 +62,7 @@ let package = Package(
         room("TDX", ["Bytes", "Crypto"]),
         room("Measurement", ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TPM"]),
         room("Manifest", ["Bytes", "Crypto", "Measurement"]),
+        room("ImageBuild", ["Bytes", "Crypto", "Host", "Measurement", "Manifest"]),
         room(
             "Attestation",
             [
@@ -102,9 +104,20 @@ let package = Package(
             ],
             swiftSettings: strict),
 
+        // A test product: a TEE that proves nothing, under a root of its own. `nacre` and `bootstrapper` never link it.
+        room("SimulatedTEE", ["Bytes", "Crypto", "Linux", "CLinux", "TPM", "SEVSNP", "TDX"]),
+        .executableTarget(
+            name: "simulated-tee",
+            dependencies: [
+                "Bytes", "Crypto", "Linux", "TPM", "SEVSNP", "TDX", "SimulatedTEE", "CSystemd",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+
         // Tests: one folder per room. TestKit finds the vectors and runs the independent tools.
         .target(
-            name: "TestKit", dependencies: ["Bytes", "Crypto", "SEVSNP", "CLinux"], path: "Tests/TestKit",
+            name: "TestKit", dependencies: ["Bytes", "Crypto", "SEVSNP", "CLinux", "SimulatedTEE"],
+            path: "Tests/TestKit",
             swiftSettings: strict),
         .target(
             name: "SyntheticNode", dependencies: ["Bytes", "Crypto", "TPM", "Manifest", "Attestation"],
@@ -121,9 +134,12 @@ let package = Package(
         // Only tests talk to a software TPM: nothing that a node runs links this.
         .systemLibrary(name: "CTSS2SoftwareTPM", path: "Tests/CTSS2SoftwareTPM", pkgConfig: "tss2-tcti-swtpm"),
         tests("SEVSNP", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
-        tests("TDX", ["Bytes", "Crypto"], exclude: ["Fixtures"]),
+        tests("TDX", ["Bytes", "Crypto", "SimulatedTEE"], exclude: ["Fixtures"]),
         tests("Measurement", ["Crypto", "UnifiedKernelImage", "GPT", "TPM"]),
-        tests("ImageBuild", ["Crypto", "Host"]),
+        tests("ImageBuild", ["Crypto", "Host", "Manifest", "SyntheticNode"]),
+        tests(
+            "SimulatedTEE",
+            ["Bytes", "Crypto", "Linux", "TPM", "SEVSNP", "TDX", "Manifest", "Attestation", "SyntheticNode"]),
         tests("Manifest", ["Crypto", "Measurement", "SyntheticNode"]),
         tests("Attestation", ["Crypto", "Linux", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest", "SyntheticNode"]),
         tests(
@@ -141,7 +157,8 @@ let package = Package(
             swiftSettings: strict),
         // Boots the built image through the built command line.
         .testTarget(
-            name: "IntegrationTests", dependencies: ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "TestKit"],
+            name: "IntegrationTests",
+            dependencies: ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "Measurement", "TestKit"],
             swiftSettings: strict),
     ]
 )

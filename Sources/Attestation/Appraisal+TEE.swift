@@ -1,6 +1,8 @@
 import Bytes
 import Crypto
 import Manifest
+import SEVSNP
+import TDX
 
 extension Appraisal {
     /// What a hardware report must carry so that it speaks for this nonce and this TPM key.
@@ -32,9 +34,28 @@ extension Appraisal {
         policy["measurement"] = .array(launches.map { .hex($0.digest) })
         var inputs = try collateral("snp", ["vek", "chain", "crl"])
         inputs["report"] = tee.report
-        inputs["roots"] = self.policy.roots["snp"]
         if !tee.auxiliary.isEmpty { inputs["auxblob"] = tee.auxiliary }
+        inputs["roots"] = simulatedRoot(Self.ark(inputs)).map { Array($0.pem.utf8) }
         try judge("snp", inputs, .object(policy))
+        let measurement = try? AttestationReport(tee.report).measurement
+        hardwareCoversImage = launches.contains { $0.boot == .direct && $0.digest == measurement }
+    }
+
+    /// The root that the evidence itself brings, from where the judge will take the chain.
+    private static func ark(_ inputs: [String: [UInt8]]) -> Certificate? {
+        if inputs["vek"] != nil { return inputs["chain"].flatMap { try? Certificate.chain(pem: $0).last } }
+        guard let table = inputs["auxblob"].flatMap({ try? CertificateTable($0) }) else { return nil }
+        return table[.ark].flatMap { try? Certificate.read($0) }
+    }
+
+    /// `root` if the policy names its key as that of a simulated TEE; everything after is marked then. Whether anything
+    /// really leads to that root is for the judge to find out.
+    private mutating func simulatedRoot(_ root: Certificate?) -> Certificate? {
+        guard let root, let key = try? root.publicKey(),
+            policy.simulatedRoots.contains(HashAlgorithm.sha256.hash(key.spki))
+        else { return nil }
+        markSimulated()
+        return root
     }
 
     /// A TDX quote whose MRTD and RTMR 0–3 are the manifest's.
@@ -60,12 +81,11 @@ extension Appraisal {
         }
         var inputs = try collateral("tdx", ["collateral"])
         inputs["quote"] = tee.report
-        inputs["root"] = try self.policy.roots["tdx"].map { pem throws(Finding) in
-            do throws(CryptoError) { return try Certificate.read(pem).der } catch {
-                throw Finding("parse-form", claim: "policy.roots.tdx", actual: error.message)
-            }
-        }
+        let chain = (try? Quote(parsing: tee.report))?.signature.certificateChain ?? []
+        inputs["root"] = simulatedRoot(try? Certificate.chain(pem: chain).last).map(\.der)
         try judge("tdx", inputs, .object(policy))
+        // MRTD is the firmware, RTMR 1 and 2 are what it started.
+        hardwareCoversImage = true
     }
 
     /// Inputs of a kind that were stored with the evidence (`nacre.collateral.v1`).

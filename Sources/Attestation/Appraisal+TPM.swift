@@ -19,13 +19,19 @@ extension Appraisal {
     mutating func checkTPM() throws(Finding) {
         let demanded = demandedRegisters
         guard let tpm = evidence.tpm else {
-            guard demanded.isEmpty else {
+            // Registers that the policy itself names are wanted whatever else shows the image.
+            let isCovered = hardwareCoversImage && policy.registers == nil && policy.banks == nil
+            guard demanded.isEmpty || isCovered else {
                 throw Finding(
                     "register-missing", claim: "tpm", expected: "a quote over \(Self.names(demanded))",
                     actual: "no TPM evidence", source: registerSource,
                     next: "a register that the manifest names and the evidence lacks cannot be accepted")
             }
-            listRegistersNotDemanded()
+            if isCovered, !demanded.isEmpty {
+                unchecked.append("tpm: this node has none; the hardware report covers the same boot")
+            } else {
+                listRegistersNotDemanded()
+            }
             return
         }
         let key = try Self.tpm { () throws(TPMError) in try AttestationKey(parsing: tpm.attestationKey) }
@@ -57,6 +63,11 @@ extension Appraisal {
             try checkCertificates(key, tpm.certificates)
             return
         }
+        // The report names this key, and what asked for the report is the manifest's own image.
+        if hardwareCoversImage {
+            held("tpm attestation key", "named by the hardware report of the measured image")
+            return
+        }
         guard policy.allowTPMRoot == .development else {
             throw Finding(
                 "policy-tpm-root", claim: "tpm attestation key",
@@ -65,8 +76,11 @@ extension Appraisal {
                 actual: tpm.certificates.isEmpty
                     ? "a key that nobody vouches for" : "certificates that the policy has no root for",
                 source: "policy.allowTPMRoot",
-                next: "a TPM of the host proves nothing against that host: verify a confidential VM, or say in the "
-                    + "policy that this is development")
+                next: evidence.platform == .tpm
+                    ? "a TPM of the host proves nothing against that host: verify a confidential VM, or say in the "
+                        + "policy that this is development"
+                    : "the launch digest covers the firmware only, and what it started is known from the host's TPM: "
+                        + "boot the UKI directly with firmware that takes kernel hashes, or have the TPM certified")
         }
         mark("development")
         unchecked.append("tpm attestation key: nobody vouches for it; the host may have made it up")

@@ -32,6 +32,9 @@ public struct Appraisal {
     var claims: [String: JSON] = [:]
     var unchecked: [String] = []
     var marks: [String] = []
+    /// Whether the hardware report by itself establishes which image runs, kernel, command line and root hash included:
+    /// then what the image says of its TPM is believed.
+    var hardwareCoversImage = false
     /// Steps done, for people: claim and whether it held.
     private(set) var steps: [Step] = []
 
@@ -96,6 +99,12 @@ public struct Appraisal {
 
     mutating func mark(_ word: String) { if !marks.contains(word) { marks.append(word) } }
 
+    /// Nothing that follows proves anything.
+    mutating func markSimulated() {
+        mark("simulated")
+        claims["protection"] = "simulated"
+    }
+
     private mutating func listUnchecked() {
         for item in unchecked { steps.append(Step(claim: item, mark: .unchecked, detail: "not checked")) }
     }
@@ -142,6 +151,14 @@ public struct Appraisal {
         }
         claims["imageDigest"] = .hex(reference.manifest.imageDigest)
         claims["version"] = .string(reference.manifest.version)
+        if claims["protection"] == nil {
+            claims["protection"] =
+                switch evidence.platform {
+                case .tpm: "none-local-tpm"
+                case .snp: "sev-snp"
+                case .tdx: "tdx"
+                }
+        }
     }
 
     /// The manifest itself under the policy: signer, profile, age, rollback floor.
@@ -164,14 +181,9 @@ public struct Appraisal {
         case .pinned:
             unchecked.append("manifest signature: no bundle and trust root given, the file itself is trusted")
         }
-        if manifest.profile == .debug {
-            guard policy.allowDebugProfile else {
-                throw Finding(
-                    "policy-debug-profile", claim: "manifest profile", expected: "production", actual: "debug",
-                    source: "policy.allowDebugProfile", next: "run the production image: a debug image lets people in")
-            }
-            mark("debug")
-        }
+        try policy.checkProfile(of: manifest)
+        if manifest.profile == .debug { mark("debug") }
+        if manifest.profile == .simulated { markSimulated() }
         guard time <= manifest.notAfter else {
             throw Finding(
                 "expired-manifest", claim: "manifest notAfter", expected: "not after \(manifest.notAfter)",
@@ -186,9 +198,31 @@ public struct Appraisal {
     }
 }
 
+extension AppraisalPolicy {
+    /// A debug image lets people in, and one with a simulated TEE proves nothing: only a policy that says so accepts them.
+    public func checkProfile(of manifest: Manifest) throws(Finding) {
+        func refusal(_ reason: String, _ source: String, _ next: String) -> Finding {
+            Finding(
+                reason, claim: "manifest profile", expected: Manifest.Profile.production.rawValue,
+                actual: manifest.profile.rawValue, source: source, next: "run the production image: \(next)")
+        }
+        switch manifest.profile {
+        case .production: break
+        case .debug:
+            guard allowDebugProfile else {
+                throw refusal("policy-debug-profile", "policy.allowDebugProfile", "a debug image lets people in")
+            }
+        case .simulated:
+            guard !simulatedRoots.isEmpty else {
+                throw refusal("policy-simulated-profile", "policy.simulatedRoots", "this one only plays a TEE")
+            }
+        }
+    }
+}
+
 extension Finding {
     /// The same finding with more to do next.
-    func adding(next more: String) -> Finding {
+    public func adding(next more: String) -> Finding {
         Finding(
             reason, claim: claim, expected: expected, actual: actual, source: source,
             next: next.isEmpty ? more : "\(next); \(more)")

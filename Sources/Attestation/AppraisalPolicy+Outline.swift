@@ -29,11 +29,11 @@ extension AppraisalPolicy {
             minimumRelease > 0 ? "at least \(minimumRelease)" : "no floor")
         add("nonce", .held, "equal at full length, 16 to 32 bytes")
         add("event log", .held, "replayed to every value quoted, event data and separators checked")
+        for root in simulatedRoots.map({ Hex.encode($0) }).sorted() {
+            add("simulated root", .unchecked, "\(root): let through, proves nothing, marked simulated")
+        }
         for kind in ["snp", "tdx"] {
             let demands = kind == "snp" ? snp : tdx
-            if let root = roots[kind] {
-                add("\(kind) root", .unchecked, "simulated: \(root.count) bytes of another root")
-            }
             for (key, value) in demands.sorted(by: { $0.key < $1.key }) { add("\(kind) \(key)", .held, value.compact) }
         }
         if let manifest { outlineRegisters(manifest, add) }
@@ -41,9 +41,14 @@ extension AppraisalPolicy {
     }
 
     private func outlineRegisters(_ manifest: Manifest, _ add: (String, Appraisal.Step.Mark, String) -> Void) {
-        let refusesDebug = manifest.profile == .debug && !allowDebugProfile
+        let isRefused =
+            switch manifest.profile {
+            case .production: false
+            case .debug: !allowDebugProfile
+            case .simulated: simulatedRoots.isEmpty
+            }
         add(
-            "manifest", refusesDebug ? .failed : .held,
+            "manifest", isRefused ? .failed : .held,
             "\(manifest.product) \(manifest.version), \(manifest.profile.rawValue), until \(manifest.notAfter)")
         for (bank, values) in manifest.measurements.tpm.sorted(by: { $0.key.size < $1.key.size }) {
             for index in values.keys.sorted() {
@@ -55,7 +60,8 @@ extension AppraisalPolicy {
             add("tpm/\(bank.rawValue)/{\(missing)}", .unchecked, "the manifest says nothing about these")
         }
         for launch in manifest.measurements.snp {
-            add("snp \(launch.vmm) \(launch.vcpus) × \(launch.vcpuType)", .held, Hex.encode(launch.digest))
+            let boot = launch.boot == .direct ? ", direct boot" : ""
+            add("snp \(launch.vmm) \(launch.vcpus) × \(launch.vcpuType)\(boot)", .held, Hex.encode(launch.digest))
         }
         for (name, value) in manifest.measurements.tdx.sorted(by: { $0.key < $1.key }) {
             add("tdx \(name)", .held, Hex.encode(value))

@@ -38,15 +38,15 @@ public struct AppraisalPolicy: Sendable, Equatable {
     /// Further demands on SEV-SNP reports and TDX quotes, with the keys of these kinds (TCB floors, chip ids, statuses).
     public var snp: [String: JSON]
     public var tdx: [String: JSON]
-    /// Roots of hardware other than AMD's and Intel's own, PEM, by kind (`snp`, `tdx`): a simulated TEE. Verdicts under
-    /// them are marked `simulated`.
-    public var roots: [String: [UInt8]]
+    /// Roots of simulated TEEs that are let through beside AMD's and Intel's own: SHA-256 of their public keys
+    /// (SubjectPublicKeyInfo). Such evidence proves nothing, and every verdict under them is marked `simulated`.
+    public var simulatedRoots: Set<[UInt8]>
 
     public init(
         platforms: Set<Evidence.Platform> = [], allowTPMRoot: TPMRoot = .none, tpmRoots: [[UInt8]] = [],
         allowDebugProfile: Bool = false, allowDevelopmentKey: Bool = false, minimumRelease: Int = 0,
         banks: [HashAlgorithm]? = nil, registers: [Int]? = nil, snp: [String: JSON] = [:], tdx: [String: JSON] = [:],
-        roots: [String: [UInt8]] = [:]
+        simulatedRoots: Set<[UInt8]> = []
     ) {
         self.platforms = platforms
         self.allowTPMRoot = allowTPMRoot
@@ -58,17 +58,16 @@ public struct AppraisalPolicy: Sendable, Equatable {
         self.registers = registers
         self.snp = snp
         self.tdx = tdx
-        self.roots = roots
+        self.simulatedRoots = simulatedRoots
     }
 
     /// Confidential VMs only, production images signed by the owner.
     public static let production = AppraisalPolicy(platforms: [.snp, .tdx])
 
-    /// For machines that this host runs for its own user: a software TPM, development keys and debug images are let
-    /// through, and every verdict is marked `development`.
-    public static let local = AppraisalPolicy(
-        platforms: Set(Evidence.Platform.allCases), allowTPMRoot: .development, allowDebugProfile: true,
-        allowDevelopmentKey: true)
+    /// Only by an explicit choice: a TPM that nobody vouches for and development keys are let through, and every verdict
+    /// is marked `development`. Debug images are refused, as everywhere.
+    public static let development = AppraisalPolicy(
+        platforms: Set(Evidence.Platform.allCases), allowTPMRoot: .development, allowDevelopmentKey: true)
 
     /// Reads a document strictly.
     public init(parsing bytes: [UInt8]) throws(ParseError) {
@@ -120,10 +119,8 @@ public struct AppraisalPolicy: Sendable, Equatable {
         registers = try Self.registers(fields.optional("registers"))
         snp = try Self.demands(fields.optional("snp"), "policy.snp")
         tdx = try Self.demands(fields.optional("tdx"), "policy.tdx")
-        if let object = fields.optional("roots") {
-            var part = try JSONFields(object, path: "policy.roots")
-            for kind in ["snp", "tdx"] { roots[kind] = try part.optionalString(kind).map { Array($0.utf8) } }
-            try part.end()
+        for text in try Self.texts(fields.optional("simulatedRoots"), "policy.simulatedRoots") ?? [] {
+            simulatedRoots.insert(try JSONFields.hex(.string(text), path: "policy.simulatedRoots", count: 32))
         }
         try fields.end()
     }
@@ -141,8 +138,8 @@ public struct AppraisalPolicy: Sendable, Equatable {
             "registers": registers.map { .array($0.map { .integer(Int128($0)) }) },
             "snp": snp.isEmpty ? nil : .object(snp),
             "tdx": tdx.isEmpty ? nil : .object(tdx),
-            "roots": roots.isEmpty
-                ? nil : .object(roots.mapValues { .string(String(decoding: $0, as: UTF8.self)) }),
+            "simulatedRoots": simulatedRoots.isEmpty
+                ? nil : .array(simulatedRoots.map { Hex.encode($0) }.sorted().map { .string($0) }),
         ])
     }
 

@@ -68,9 +68,10 @@ public enum Base64 {
         return String(decoding: text, as: UTF8.self)
     }
 
-    public static func decode(_ text: some StringProtocol) -> [UInt8]? {
-        decode(Array(text.utf8), alphabet: standard, padded: true)
-    }
+    public static func decode(_ text: some StringProtocol) -> [UInt8]? { decode(Array(text.utf8)) }
+
+    /// From ASCII text in bytes.
+    public static func decode(_ text: [UInt8]) -> [UInt8]? { decode(text, alphabet: standard, padded: true) }
 
     public static func decodeURL(_ text: some StringProtocol) -> [UInt8]? {
         decode(Array(text.utf8), alphabet: url, padded: false)

@@ -25,6 +25,7 @@ static inline long nacre_ssl_set_sni(SSL *s, const char *name) { return SSL_set_
 static inline int nacre_ssl_ctx_groups(SSL_CTX *c, const char *list) { return (int)SSL_CTX_set1_groups_list(c, list); }
 static inline int nacre_pss_saltlen_digest(void) { return RSA_PSS_SALTLEN_DIGEST; }
 static inline EVP_PKEY *nacre_ec_keygen(const char *curve) { return EVP_EC_gen(curve); }
+static inline EVP_PKEY *nacre_rsa_keygen(unsigned int bits) { return EVP_RSA_gen(bits); }
 static const unsigned long nacre_name_rfc2253 = XN_FLAG_RFC2253;
 
 // In C because OSSL_PARAM keeps the addresses of its names, and Swift passes strings as copies that end with the call.

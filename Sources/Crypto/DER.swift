@@ -131,22 +131,35 @@ public enum PEM {
     /// The blocks in `text`, in order; text between them is ignored, a block that is not base64 ends the reading.
     public static func blocks(_ text: [UInt8], limit: Int = 64) -> [Block] {
         var blocks: [Block] = []
-        var label: String?
-        var body = ""
+        var label: ArraySlice<UInt8>?
+        var body: [UInt8] = []
         for line in text.split(whereSeparator: { $0 == 0x0A || $0 == 0x0D || $0 == 0 }) {
-            let line = String(decoding: line, as: UTF8.self).trimmingSpaces
-            if line.hasPrefix("-----BEGIN "), line.hasSuffix("-----"), line.count >= 16 {
-                label = String(line.dropFirst(11).dropLast(5))
-                body = ""
-            } else if let current = label, line == "-----END \(current)-----" {
+            let line = trimmed(line)
+            if line.count >= 16, line.starts(with: begin), line.suffix(5).elementsEqual(dashes) {
+                label = line.dropFirst(begin.count).dropLast(dashes.count)
+                body.removeAll(keepingCapacity: true)
+            } else if let current = label, line.starts(with: end),
+                line.dropFirst(end.count).elementsEqual(current + dashes)
+            {
                 guard blocks.count < limit, let der = Base64.decode(body) else { return blocks }
-                blocks.append(Block(label: current, der: der))
+                blocks.append(Block(label: String(decoding: current, as: UTF8.self), der: der))
                 label = nil
             } else if label != nil {
                 body += line
             }
         }
         return blocks
+    }
+
+    private static let begin = Array("-----BEGIN ".utf8)
+    private static let end = Array("-----END ".utf8)
+    private static let dashes = Array("-----".utf8)
+
+    /// Without spaces and tabs at both ends.
+    private static func trimmed(_ line: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
+        var line = line.drop { $0 == 0x20 || $0 == 0x09 }
+        while line.last == 0x20 || line.last == 0x09 { line.removeLast() }
+        return line
     }
 
     public static func encode(_ label: String, _ der: [UInt8]) -> String {
@@ -156,11 +169,5 @@ public enum PEM {
             lines += String(decoding: text[start..<min(start + 64, text.count)], as: UTF8.self) + "\n"
         }
         return lines + "-----END \(label)-----\n"
-    }
-}
-
-extension String {
-    fileprivate var trimmingSpaces: String {
-        String(self.drop { $0 == " " || $0 == "\t" }.reversed().drop { $0 == " " || $0 == "\t" }.reversed())
     }
 }

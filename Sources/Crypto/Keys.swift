@@ -207,7 +207,7 @@ public enum Curve: String, Sendable, CaseIterable {
     }
 }
 
-/// A private key, P-256 or P-384; its bytes stay inside libcrypto, which wipes them when it goes.
+/// A private key; its bytes stay inside libcrypto, which wipes them when it goes.
 @safe public final class PrivateKey: @unchecked Sendable {
     // Sendable by hand: an EVP_PKEY is reference counted and never changed after construction.
     let handle: OpaquePointer
@@ -219,16 +219,24 @@ public enum Curve: String, Sendable, CaseIterable {
         unsafe handle = key
     }
 
+    /// RSA of 2048 to 8192 bits.
+    public init(generatingRSA bits: Int) throws(CryptoError) {
+        guard (2048...8192).contains(bits), let key = unsafe nacre_rsa_keygen(UInt32(bits)) else {
+            throw CryptoError.library("cannot make an RSA key of \(bits) bits")
+        }
+        unsafe handle = key
+    }
+
     /// PKCS #8 PEM, not encrypted. The caller wipes `pem`.
     public init(pem: [UInt8]) throws(CryptoError) {
-        guard let bio = unsafe BIO_new_mem_buf(pem, Int32(clamping: pem.count)) else {
-            throw CryptoError.library("BIO_new_mem_buf")
+        // The BIO refers to the bytes, which must stay where they are for as long as it is read.
+        let read: OpaquePointer? = unsafe pem.withUnsafeBytes { bytes in
+            guard let bio = unsafe BIO_new_mem_buf(bytes.baseAddress, Int32(clamping: bytes.count)) else { return nil }
+            defer { unsafe BIO_free(bio) }
+            // A callback that declines: an encrypted key must not make libcrypto ask on the terminal.
+            return unsafe PEM_read_bio_PrivateKey(bio, nil, { _, _, _, _ in -1 }, nil)
         }
-        defer { unsafe BIO_free(bio) }
-        // A callback that declines: an encrypted key must not make libcrypto ask on the terminal.
-        guard let key = unsafe PEM_read_bio_PrivateKey(bio, nil, { _, _, _, _ in -1 }, nil) else {
-            throw CryptoError.library("not a PEM private key", kind: .form)
-        }
+        guard let key = unsafe read else { throw CryptoError.library("not a PEM private key", kind: .form) }
         unsafe handle = key
     }
 

@@ -13,20 +13,27 @@ public struct BuildRequest: Sendable {
     public var output: String
     /// Kept between builds: packages, tools trees.
     public var cache: String
-    /// `production`, or `debug` with its serial login.
+    /// `production`, `debug` with its serial login, or `simulated` with its simulated TEE.
     public var profile: String
+    /// Directories whose files are put into the image too, as far as the profile keeps them.
+    public var extraTrees: [String]
     /// Base URL of a snapshot archive.
     public var snapshot: String
+    /// How long to wait for another build of the same output, or one that fills the cache.
+    public var patience: Duration
 
     public init(
-        configuration: String, binaries: String, output: String, cache: String, profile: String, snapshot: String
+        configuration: String, binaries: String, output: String, cache: String, profile: String,
+        extraTrees: [String] = [], snapshot: String, patience: Duration = .seconds(3600)
     ) {
         self.configuration = configuration
         self.binaries = binaries
         self.output = output
         self.cache = cache
         self.profile = profile
+        self.extraTrees = extraTrees
         self.snapshot = snapshot
+        self.patience = patience
     }
 }
 
@@ -48,9 +55,14 @@ public struct ImageBuilder: Sendable {
         public static let rootHash = "nacre.roothash"
         public static let contents = "contents.json"
         public static let packages = "packages.json"
+        public static let measurements = "measurements.json"
+        public static let manifest = "manifest.json"
+        public static let bundle = "manifest.json.sigstore.json"
         public static let compressed = "nacre.raw.zst"
         public static let firmwareCode = "firmware/OVMF_CODE_4M.fd"
         public static let firmwareVariables = "firmware/OVMF_VARS_4M.fd"
+        /// Code and variables in one, as confidential VMs are launched with it.
+        public static let firmwareCombined = "firmware/OVMF.fd"
     }
 
     public init(
@@ -78,9 +90,16 @@ public struct ImageBuilder: Sendable {
             try HostFiles.makeDirectories(directory)
         }
         try HostFiles.makeDirectories(HostFiles.parent(of: request.output))
-        // A name of its own: mkosi may outlive a build that was killed, and then writes where nobody looks any more.
         let parent = HostFiles.parent(of: request.output)
-        let prefix = ".\(HostFiles.name(of: request.output)).work-"
+        let name = HostFiles.name(of: request.output)
+        // Beside the output, which is replaced as a whole.
+        let turn = try DirectoryLock(
+            directory: request.output, purpose: "nacre image build", patience: request.patience,
+            file: "\(parent)/.\(name).lock"
+        ) { progress("waiting for another build of \(request.output): \($0)") }
+        defer { turn.keep() }
+        // A name of its own: mkosi may outlive a build that was killed, and then writes where nobody looks any more.
+        let prefix = ".\(name).work-"
         for name in try HostFiles.names(in: parent) where name.hasPrefix(prefix) {
             try? HostFiles.remove("\(parent)/\(name)")
         }
@@ -93,14 +112,15 @@ public struct ImageBuilder: Sendable {
         } catch {
             throw error.finding
         }
-        let cache = PackageCache(directory: "\(request.cache)/packages")
+        let cache = PackageCache(directory: "\(request.cache)/packages", patience: request.patience)
         try timed("packages") { () throws(Finding) in
             try cache.fetch(
                 lock, mirror: { () throws(Finding) in try DebianMirror.ofThisMachine(scratch: work) },
                 snapshot: request.snapshot, scratch: work, progress: progress)
         }
         let mkosi = Mkosi(
-            lock: lock, cache: cache, configuration: request.configuration, work: work, progress: progress)
+            lock: lock, cache: cache, configuration: request.configuration, work: work, patience: request.patience,
+            progress: progress)
         let tools = try timed("tools tree") { () throws(Finding) in
             try mkosi.toolsTree(in: "\(request.cache)/tools")
         }
@@ -108,7 +128,8 @@ public struct ImageBuilder: Sendable {
         try HostFiles.makeDirectory(staging)
         try timed("image") { () throws(Finding) in
             try mkosi.image(
-                tools: tools, binaries: request.binaries, profile: request.profile, output: staging)
+                tools: tools, binaries: request.binaries, profile: request.profile, extraTrees: request.extraTrees,
+                output: staging)
         }
         try timed("compress") { () throws(Finding) in
             // For downloads; not part of the manifest, since its bytes depend on this machine's zstd.
@@ -131,6 +152,7 @@ public struct ImageBuilder: Sendable {
         if HostFiles.exists(request.output) { try HostFiles.move(request.output, to: old) }
         try HostFiles.move(staging, to: request.output)
         try HostFiles.remove(work)
+        turn.removeFile()
     }
 }
 
@@ -140,6 +162,7 @@ struct Mkosi {
     let cache: PackageCache
     let configuration: String
     let work: String
+    let patience: Duration
     let progress: (String) -> Void
 
     /// A directory with hard links (or copies) of one set's packages: what mkosi takes them from.
@@ -202,12 +225,18 @@ struct Mkosi {
         digest.update(try HostFiles.read("\(configuration)/tools/mkosi.conf", limit: 1 << 20))
         for package in lock[.tools] + lock[.mkosi] { digest.update(package.sha256) }
         let tree = "\(directory)/\(Hex.encode(digest.finish().prefix(16)))"
-        if HostFiles.exists("\(tree)/usr/bin/zstd") { return tree }
-        progress("building the tools tree (once for each lock)")
-        // Beside the place it is renamed to: the cache may lie on another file system than the build.
+        let turn = try DirectoryLock(directory: directory, purpose: "building the tools tree", patience: patience) {
+            progress("waiting for another process that builds it: \($0)")
+        }
+        defer { turn.keep() }
+        // Of builds that were killed. What their mkosi still writes to now is left to the next build.
         for name in try HostFiles.names(in: directory) where name.hasPrefix(".partial-") {
             try? HostFiles.remove("\(directory)/\(name)")
         }
+        // After the wait: whoever was waited for may have built it.
+        if HostFiles.exists("\(tree)/usr/bin/zstd") { return tree }
+        progress("building the tools tree (once for each lock)")
+        // Beside the place it is renamed to: the cache may lie on another file system than the build.
         let output = "\(directory)/.partial-\(Hex.encode(randomBytes(4)))"
         try HostFiles.makeDirectory(output)
         let packages = try packageDirectory(.tools)
@@ -229,7 +258,9 @@ struct Mkosi {
         return tree
     }
 
-    func image(tools: String, binaries: String, profile: String, output: String) throws(Finding) {
+    func image(
+        tools: String, binaries: String, profile: String, extraTrees: [String], output: String
+    ) throws(Finding) {
         let sources = "\(work)/sources"
         let extra = "\(work)/extra"
         for directory in [sources, extra, "\(extra)/usr", "\(extra)/usr/lib", "\(extra)/usr/lib/nacre"] {
@@ -247,6 +278,7 @@ struct Mkosi {
             "--directory", configuration, "--tools-tree", tools, "--package-directory", packages,
             "--build-sources", sources, "--extra-tree", extra, "--output-directory", result, "--force",
         ]
+        for tree in extraTrees { arguments += ["--extra-tree", tree] }
         if profile != "production" { arguments += ["--profile", profile] }
         try run(arguments + ["build"], log: "\(work)/mkosi-image.log")
         for (from, name) in [
@@ -264,10 +296,11 @@ struct Mkosi {
         try unpack(.firmware, into: root)
         try HostFiles.makeDirectory("\(output)/firmware")
         for (from, name) in [
-            ("OVMF_CODE_4M.fd", ImageBuilder.File.firmwareCode),
-            ("OVMF_VARS_4M.fd", ImageBuilder.File.firmwareVariables),
+            ("OVMF/OVMF_CODE_4M.fd", ImageBuilder.File.firmwareCode),
+            ("OVMF/OVMF_VARS_4M.fd", ImageBuilder.File.firmwareVariables),
+            ("ovmf/OVMF.fd", ImageBuilder.File.firmwareCombined),
         ] {
-            try HostFiles.copy("\(root)/usr/share/OVMF/\(from)", to: "\(output)/\(name)", mode: 0o644)
+            try HostFiles.copy("\(root)/usr/share/\(from)", to: "\(output)/\(name)", mode: 0o644)
         }
     }
 }

@@ -6,8 +6,13 @@ import Host
 public struct PackageCache: Sendable {
     /// Directory that holds the `.deb` files, kept between builds.
     public let directory: String
+    /// How long to wait for another process that fetches into it.
+    let patience: Duration
 
-    public init(directory: String) { self.directory = directory }
+    public init(directory: String, patience: Duration = .seconds(3600)) {
+        self.directory = directory
+        self.patience = patience
+    }
 
     /// Brings every package of `lock` here, trying in order: this cache, the machine's Debian mirror, Debian's snapshot
     /// archive. Whatever the source, a file that differs from the lock ends the build.
@@ -20,15 +25,13 @@ public struct PackageCache: Sendable {
         _ lock: PackageLock, mirror: () throws(Finding) -> DebianMirror, snapshot: String, scratch: String,
         progress: (String) -> Void
     ) throws(Finding) {
-        var missing: [PackageLock.Package] = []
-        for package in lock.all {
-            let path = path(of: package)
-            guard HostFiles.exists(path) else {
-                missing.append(package)
-                continue
-            }
-            try check(path, package, source: "the cache, \(path)", next: "remove that file and build again")
+        guard !(try missing(lock.all)).isEmpty else { return }
+        let turn = try DirectoryLock(directory: directory, purpose: "fetching packages", patience: patience) {
+            progress("waiting for another process that fetches packages: \($0)")
         }
+        defer { turn.keep() }
+        // Whoever was waited for may have fetched them.
+        let missing = try missing(lock.all)
         guard !missing.isEmpty else { return }
         let mirror = try mirror()
         progress("fetching \(missing.count) of \(lock.all.count) packages")
@@ -48,9 +51,24 @@ public struct PackageCache: Sendable {
         }
     }
 
+    /// Those that are not here; those that are here are checked.
+    private func missing(_ packages: [PackageLock.Package]) throws(Finding) -> [PackageLock.Package] {
+        var missing: [PackageLock.Package] = []
+        for package in packages {
+            let path = path(of: package)
+            guard HostFiles.exists(path) else {
+                missing.append(package)
+                continue
+            }
+            try check(path, package, source: "the cache, \(path)", next: "remove that file and build again")
+        }
+        return missing
+    }
+
     public func path(of package: PackageLock.Package) -> String { "\(directory)/\(package.fileName)" }
 
-    /// One download run for all of them; files that the source lacks are left out, files it has are checked.
+    /// One download run for all of them; files that the source lacks are left out, files it has are checked. Only while
+    /// this process has the cache to itself: a killed one leaves its folder, the next run empties it.
     private func fetch(
         _ packages: [PackageLock.Package], scratch: String, url: (PackageLock.Package) -> String?
     ) throws(Finding) {

@@ -14,6 +14,8 @@ public struct Manifest: Sendable, Equatable {
         case production
         /// Serial login and other conveniences: never accepted by a production policy.
         case debug
+        /// Plays a TEE that it has not: never accepted unless the policy names the simulated roots.
+        case simulated
     }
 
     /// One released file.

@@ -1,5 +1,6 @@
 import Bytes
 import Crypto
+import Measurement
 
 /// The measurement document `nacre.measurements.v1`: what every register will hold on a machine that runs this image.
 ///
@@ -26,6 +27,7 @@ public struct Measurements: Sendable, Equatable {
         public let vcpus: Int
         public let vcpuType: String
         public let digest: [UInt8]
+        public let boot: LaunchDigest.Boot
     }
 
     /// One measured event: which register it extends, its type, what was hashed, and the digests by bank.
@@ -219,10 +221,20 @@ extension Measurements {
             launches.append(
                 Launch(
                     vmm: try part.string("vmm"), vcpus: try part.integer("vcpus"),
-                    vcpuType: try part.string("vcpuType"), digest: try part.hex("launchDigest", count: 48)))
+                    vcpuType: try part.string("vcpuType"), digest: try part.hex("launchDigest", count: 48),
+                    boot: try boot(part.optionalString("boot"), "measurements.snp[\(launches.count)].boot")))
             try part.end()
         }
         return launches
+    }
+
+    /// Absent: the digest covers the firmware only.
+    private static func boot(_ name: String?, _ path: String) throws(ParseError) -> LaunchDigest.Boot {
+        guard let name else { return .disk }
+        guard let boot = LaunchDigest.Boot(rawValue: name) else {
+            throw ParseError("form", field: path, offset: 0, "must be disk or direct")
+        }
+        return boot
     }
 
     private static func registers(_ json: JSON?) throws(ParseError) -> [String: [UInt8]] {

@@ -8,6 +8,15 @@ public struct LaunchDigest: Sendable {
         case qemu, ec2, gce
     }
 
+    /// Where the firmware finds what it starts.
+    public enum Boot: String, Sendable, CaseIterable {
+        /// On a disk: the digest says nothing of it.
+        case disk
+        /// Handed over by the host: the digest covers hashes of kernel, initrd and command line, and the firmware refuses
+        /// others.
+        case direct
+    }
+
     /// What is measured besides the firmware.
     public struct Parameters: Sendable {
         public var host = Host.qemu
@@ -56,6 +65,13 @@ public struct LaunchDigest: Sendable {
         for offset in stride(from: 0, to: bytes.count, by: Self.pageSize) {
             add(.normal, gpa &+ UInt64(offset), Array(bytes[offset..<offset + Self.pageSize]))
         }
+    }
+
+    /// Whether `firmware` has a place for the hashes of a directly booted kernel.
+    public static func takesKernelHashes(_ firmware: [UInt8]) throws(Finding) -> Bool {
+        let ovmf = try SEVFirmware(firmware, endingAt: 1 << 32)
+        guard let address = try ovmf.kernelHashesAddress, address != 0 else { return false }
+        return ovmf.sections.contains { $0.type == .kernelHashes }
     }
 
     /// The digest of a launch of `firmware` (SEV-SNP without SVSM).

@@ -14,12 +14,16 @@ public struct MeasurementDocument: Sendable {
         /// QEMU's CPU model; `any` on hosts whose launch does not depend on it.
         public let vcpuType: String
         public let digest: [UInt8]
+        public let boot: LaunchDigest.Boot
 
-        public init(host: LaunchDigest.Host, vcpus: Int, vcpuType: String, digest: [UInt8]) {
+        public init(
+            host: LaunchDigest.Host, vcpus: Int, vcpuType: String, digest: [UInt8], boot: LaunchDigest.Boot = .disk
+        ) {
             self.host = host
             self.vcpus = vcpus
             self.vcpuType = vcpuType
             self.digest = digest
+            self.boot = boot
         }
     }
 
@@ -121,10 +125,11 @@ public struct MeasurementDocument: Sendable {
             "tpm": .object(banks),
             "snp": .array(
                 launches.map {
-                    [
+                    .fields([
                         "vmm": .string($0.host.rawValue), "vcpus": .integer(Int128($0.vcpus)),
                         "vcpuType": .string($0.vcpuType), "launchDigest": .hex($0.digest),
-                    ]
+                        "boot": $0.boot == .direct ? .string($0.boot.rawValue) : nil,
+                    ])
                 }),
             "tdx": .object(tdx.mapValues { .hex($0) }),
             "events": .array(

@@ -6,6 +6,11 @@ public struct MeasurementRequest: Sendable {
     /// Raw disk or UKI.
     public var image: String?
     public var firmware: String?
+    /// Firmware of confidential VMs where it is another file: SEV-SNP launches and MRTD are of this one.
+    public var launchFirmware: String?
+    /// The image's own UKI, for launches that boot it directly beside those that do not; left out where the firmware
+    /// takes no kernel hashes.
+    public var directKernel: String?
     public var variables: String?
     public var vcpus: [Int]
     public var vcpuTypes: [String]
@@ -21,7 +26,8 @@ public struct MeasurementRequest: Sendable {
     public var phases: [String]
 
     public init(
-        image: String? = nil, firmware: String? = nil, variables: String? = nil, vcpus: [Int] = [],
+        image: String? = nil, firmware: String? = nil, launchFirmware: String? = nil, directKernel: String? = nil,
+        variables: String? = nil, vcpus: [Int] = [],
         vcpuTypes: [String] = ["EPYC-v4"], host: LaunchDigest.Host = .qemu,
         banks: [HashAlgorithm] = [.sha256, .sha384], kernel: String? = nil, initrd: String? = nil, append: String = "",
         guestFeatures: UInt64 = 1, order: TrustDomainMeasurement.Order = .onePass, profile: Int = 0,
@@ -29,6 +35,8 @@ public struct MeasurementRequest: Sendable {
     ) {
         self.image = image
         self.firmware = firmware
+        self.launchFirmware = launchFirmware
+        self.directKernel = directKernel
         self.variables = variables
         self.vcpus = vcpus
         self.vcpuTypes = vcpuTypes
@@ -45,9 +53,8 @@ public struct MeasurementRequest: Sendable {
 
     /// Reads the files and computes everything they determine.
     public func document() async throws(Finding) -> MeasurementDocument {
-        let firmwareBytes = try Self.checked(firmware) { path throws(ParseError) in
-            try ByteSource(file: path).readAll(limit: FirmwareVolumes.maximumSize, path)
-        }
+        let firmwareBytes = try Self.checked(firmware, Self.firmware)
+        let launchBytes = launchFirmware == nil ? firmwareBytes : try Self.checked(launchFirmware, Self.firmware)
         var inputs = BootPrediction.Inputs()
         inputs.profile = profile
         inputs.phases = phases
@@ -64,11 +71,15 @@ public struct MeasurementRequest: Sendable {
             try inputs.read(firmware: firmwareBytes, variables: store)
             prediction = try BootPrediction(inputs)
             events = try await prediction.events.hashedConcurrently(banks)
-            mrtd = try trustDomain(firmwareBytes, &missing)
+            mrtd = try trustDomain(launchBytes, &missing)
         } catch { throw error.finding }
-        let launches = try launches(firmwareBytes, &missing)
+        let launches = try launches(launchBytes, &missing)
         return MeasurementDocument(
             prediction, events: events, banks: banks, launches: launches, mrtd: mrtd, missing: missing)
+    }
+
+    private static func firmware(_ path: String) throws(ParseError) -> [UInt8] {
+        try ByteSource(file: path).readAll(limit: FirmwareVolumes.maximumSize, path)
     }
 
     private static func checked<T>(
@@ -111,6 +122,17 @@ public struct MeasurementRequest: Sendable {
             if let initrd { contents = try ByteSource(file: initrd) }
             return try KernelHashes(kernel: try ByteSource(file: path), initrd: contents, append: append)
         }
+        var kernels = [parameters.kernel]
+        let direct = try Self.checked(directKernel) { path throws(ParseError) in
+            try KernelHashes(kernel: try ByteSource(file: path), initrd: nil, append: "")
+        }
+        if let direct {
+            if try LaunchDigest.takesKernelHashes(firmware) {
+                kernels.append(direct)
+            } else {
+                missing["snp/direct"] = "firmware for direct boot (AmdSev)"
+            }
+        }
         // The pages of the firmware come first in every launch: hashed once.
         parameters.firmwareDigest = try LaunchDigest.firmwareOnly(firmware)
         var launches: [MeasurementDocument.Launch] = []
@@ -118,9 +140,14 @@ public struct MeasurementRequest: Sendable {
             parameters.vcpuSignature = LaunchDigest.signature(ofType: type) ?? 0
             for count in vcpus {
                 parameters.vcpus = count
-                let digest = try LaunchDigest.snp(firmware: firmware, parameters)
-                launches.append(
-                    MeasurementDocument.Launch(host: host, vcpus: count, vcpuType: type, digest: digest))
+                for kernel in kernels {
+                    parameters.kernel = kernel
+                    let digest = try LaunchDigest.snp(firmware: firmware, parameters)
+                    launches.append(
+                        MeasurementDocument.Launch(
+                            host: host, vcpus: count, vcpuType: type, digest: digest,
+                            boot: kernel == nil ? .disk : .direct))
+                }
             }
         }
         return launches

@@ -18,7 +18,8 @@ extension MeasurementDocument {
         if !launches.isEmpty {
             lines += ["", "SEV-SNP launch digests"]
             for launch in launches {
-                let name = Self.padded("\(launch.host.rawValue), \(launch.vcpus) × \(launch.vcpuType)", 28)
+                let boot = launch.boot == .direct ? ", direct" : ""
+                let name = Self.padded("\(launch.host.rawValue), \(launch.vcpus) × \(launch.vcpuType)\(boot)", 28)
                 lines.append("  \(name)\(Hex.encode(launch.digest))")
             }
         }

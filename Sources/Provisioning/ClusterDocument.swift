@@ -1,3 +1,4 @@
+import Attestation
 import Bytes
 import Crypto
 import Host
@@ -19,6 +20,22 @@ public struct ClusterDocument: Equatable, Sendable {
         public var endpoint: String { "https://127.0.0.1:\(port)" }
     }
 
+    /// What the nodes are judged by where no policy is given: chosen when the cluster was made.
+    public enum Rules: String, Sendable, CaseIterable {
+        /// Confidential VMs and owner keys only.
+        case production
+        /// The local machine's own TPM and development keys are let through.
+        case development
+        /// Debug images too.
+        case debug
+
+        public var policy: AppraisalPolicy {
+            var policy = self == .production ? AppraisalPolicy.production : .development
+            policy.allowDebugProfile = self == .debug
+            return policy
+        }
+    }
+
     /// 32 bytes, public; names the cluster.
     public let clusterID: [UInt8]
     public let created: Instant
@@ -35,6 +52,7 @@ public struct ClusterDocument: Equatable, Sendable {
     public let firmwareVariables: String
     public let memoryMiB: Int
     public let processors: Int
+    public let rules: Rules
     public var nodes: [Node]
 
     /// What every process of `node` carries in its environment.
@@ -48,6 +66,7 @@ extension ClusterDocument {
         .fields([
             "schema": .string(Self.schema), "provider": "qemu", "clusterID": .hex(clusterID),
             "created": .string(created.description), "madeDirectory": .bool(madeDirectory),
+            "rules": .string(rules.rawValue),
             "image": image.map { .string($0) }, "manifest": manifest.map { .string($0) },
             "bundle": bundle.map { .string($0) }, "trustRoot": trustRoot.map { .string($0) },
             "manifestDigest": manifestDigest.map { .hex($0) },
@@ -77,6 +96,10 @@ extension ClusterDocument {
         guard let created = Instant(try fields.string("created")) else { throw refuse("created", "must be a time") }
         self.created = created
         madeDirectory = try fields.bool("madeDirectory", default: false)
+        guard let rules = Rules(rawValue: try fields.string("rules")) else {
+            throw refuse("rules", "must be one of \(Rules.allCases.map(\.rawValue).joined(separator: ", "))")
+        }
+        self.rules = rules
         image = try fields.optionalString("image")
         manifest = try fields.optionalString("manifest")
         bundle = try fields.optionalString("bundle")

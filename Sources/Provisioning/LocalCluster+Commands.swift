@@ -14,6 +14,7 @@ extension LocalCluster {
             // A command that was cut short before it wrote its document has started nothing.
             try HostFiles.remove(documentPath + ".partial")
             lock.removeFile()
+            if isOwnDirectory { try abandonDirectory() }
             return []
         }
         var ended: [String] = []
@@ -34,7 +35,7 @@ extension LocalCluster {
         try HostFiles.remove(documentPath + ".partial")
         try HostFiles.remove(documentPath)
         lock.removeFile()
-        if document.madeDirectory { HostFiles.removeIfEmpty(directory) }
+        if document.madeDirectory { try abandonDirectory() }
         return ended
     }
 

@@ -26,7 +26,7 @@ extension LocalCluster {
             // Nothing was made yet: leave the directory as it was found.
             if (try? self.document()) == nil {
                 lock.removeFile()
-                if request.madeDirectory { HostFiles.removeIfEmpty(directory) }
+                if request.madeDirectory { try abandonDirectory() }
             }
             throw error
         }
@@ -84,7 +84,8 @@ extension LocalCluster {
             manifestDigest: try request.manifest.map { path throws(Finding) in try Self.digest(path) },
             firmwareCode: firmware.code, firmwareVariables: try Self.resolve(firmware.variables),
             memoryMiB: request.memoryMiB ?? UpRequest.defaultMemoryMiB,
-            processors: request.processors ?? UpRequest.defaultProcessors, nodes: nodes)
+            processors: request.processors ?? UpRequest.defaultProcessors,
+            rules: request.allowsDebug ? .debug : .development, nodes: nodes)
         try save(document)
         return document
     }
@@ -117,6 +118,7 @@ extension LocalCluster {
                 actual: "another file since this cluster was made", source: documentPath,
                 next: "run nacre down, then nacre up takes the new image")
         }
+        if request.allowsDebug { pairs.append(("--allow-debug", "debug", document.rules.rawValue)) }
         for (option, asked, present) in pairs {
             guard let asked, asked != present else { continue }
             throw Finding(

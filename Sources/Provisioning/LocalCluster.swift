@@ -26,6 +26,25 @@ public struct LocalCluster: Sendable {
 
     var documentPath: String { "\(directory)/cluster.json" }
 
+    /// Marks a directory that `nacre up` made itself, from its first moment on: a command that is killed before it
+    /// writes the document leaves no other trace of who made it.
+    private static let marker = ".made-by-nacre"
+
+    /// The cluster of `directory`, which is made where it is missing.
+    public init(making directory: String, host: Host) throws(Finding) {
+        if unsafe mkdir(directory, 0o755) == 0 { try HostFiles.create("\(directory)/\(Self.marker)", []) }
+        try self.init(directory: directory, host: host)
+    }
+
+    /// `nacre up` made the directory, this time or when it was cut short.
+    public var isOwnDirectory: Bool { HostFiles.exists("\(directory)/\(Self.marker)") }
+
+    /// Takes a directory away that `nacre up` made and that holds nothing any more.
+    public func abandonDirectory() throws(Finding) {
+        try HostFiles.remove("\(directory)/\(Self.marker)")
+        HostFiles.removeIfEmpty(directory)
+    }
+
     /// The cluster of this directory, `nil` where there is none.
     public func document() throws(Finding) -> ClusterDocument? {
         guard HostFiles.exists(documentPath) else { return nil }

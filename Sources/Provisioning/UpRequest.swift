@@ -15,6 +15,8 @@ public struct UpRequest: Sendable {
     /// Takes this instead of what the probe of this host finds.
     public var acceleration: Acceleration?
     public var limits: BootWatch.Limits
+    /// The debug profile may run here; noted in the cluster's document.
+    public var allowsDebug: Bool
     /// The directory was made for this cluster, and goes with it.
     public var madeDirectory: Bool
 
@@ -22,7 +24,7 @@ public struct UpRequest: Sendable {
         controlPlanes: Int? = nil, workers: Int? = nil, image: String? = nil, manifest: String? = nil,
         bundle: String? = nil, trustRoot: String? = nil,
         firmware: String? = nil, memoryMiB: Int? = nil, processors: Int? = nil, acceleration: Acceleration? = nil,
-        limits: BootWatch.Limits = .init(), madeDirectory: Bool = false
+        limits: BootWatch.Limits = .init(), allowsDebug: Bool = false, madeDirectory: Bool = false
     ) {
         self.controlPlanes = controlPlanes
         self.workers = workers
@@ -35,6 +37,7 @@ public struct UpRequest: Sendable {
         self.processors = processors
         self.acceleration = acceleration
         self.limits = limits
+        self.allowsDebug = allowsDebug
         self.madeDirectory = madeDirectory
     }
 

@@ -33,8 +33,6 @@ enum EvidenceClient {
             self.port = number
         }
 
-        /// This very machine.
-        var isLoopback: Bool { host == "localhost" || host == "::1" || host.hasPrefix("127.") }
         var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
     }
 

@@ -1,6 +1,5 @@
 import ArgumentParser
 import Bytes
-import Crypto
 import Glibc
 import Host
 import ImageBuild
@@ -43,8 +42,25 @@ struct ImageBuildCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Where the finished image directory goes.", valueName: "dir"))
     var out = "build/image"
 
-    @Option(help: "Profile; 'debug' has a login on the serial console, and other measurements.")
+    @Option(help: "Profile; 'debug' has a login on the serial console, 'simulated' a TEE that proves nothing.")
     var profile = Manifest.Profile.production
+
+    @Option(
+        name: .customLong("extra-tree"),
+        help: ArgumentHelp("Directory with files for the image that the profile keeps; repeat.", valueName: "dir"))
+    var extraTrees: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "Firmware that confidential VMs are launched with, code and variables in one; the pinned OVMF by default.",
+            valueName: "file"))
+    var firmware: String?
+
+    @Option(help: ArgumentHelp("Numbers of vCPUs to publish SEV-SNP launch digests for.", valueName: "n,…"))
+    var vcpus = CommaList<Int>([])
+
+    @Option(help: ArgumentHelp("QEMU CPU models to publish SEV-SNP launch digests for.", valueName: "type,…"))
+    var vcpuType = CommaList<String>(["EPYC-v4"])
 
     @Option(help: ArgumentHelp("Private key that signs the manifest, PEM.", valueName: "file"))
     var key = "signing/development.key"
@@ -66,13 +82,18 @@ struct ImageBuildCommand: AsyncParsableCommand {
 
     @OptionGroup var output: OutputOptions
 
+    func validate() throws {
+        guard Release.toolchain(tools) != nil else { throw ValidationError("--tool must be name=version.") }
+        try LaunchDigest.validate(vcpus: vcpus.values, types: vcpuType.values)
+    }
+
     func run() async throws {
         // Modes of files that the build makes end up in the root and so in its hash: not the caller's choice.
         _ = umask(0o022)
         let request = BuildRequest(
             configuration: places.absolute(places.configuration), binaries: places.absolute(binaries),
             output: places.absolute(out), cache: places.absolute(places.cache), profile: profile.rawValue,
-            snapshot: snapshot)
+            extraTrees: extraTrees.map(places.absolute), snapshot: snapshot)
         let output = output
         let builder = ImageBuilder(
             request,
@@ -80,53 +101,18 @@ struct ImageBuildCommand: AsyncParsableCommand {
                 let tenths = duration / .milliseconds(100)
                 output.note("stage \(name): \((tenths).rounded() / 10) s")
             }, progress: { output.note($0) })
-        try await builder.build { directory throws(Finding) in try await release(directory) }
+        let release = ImageRelease(
+            Release(
+                version: Nacre.configuration.version, releaseCounter: releaseCounter, profile: profile,
+                notAfter: notAfter, revision: revision, toolchain: Release.toolchain(tools) ?? [:]),
+            lock: "\(request.configuration)/lock.json", key: places.absolute(key),
+            launches: .init(
+                firmware: firmware.map(places.absolute), vcpus: vcpus.values, vcpuTypes: vcpuType.values))
+        try await builder.build { directory throws(Finding) in try await release.write(into: directory) }
         let summary = try ImageSummary(directory: request.output)
         switch output.output {
         case .text: print(summary.table)
         case .json: print(summary.json.pretty, terminator: "")
-        }
-    }
-
-    /// Measurements, manifest and signature, into the directory that is about to become the result.
-    private func release(_ directory: String) async throws(Finding) {
-        typealias File = ImageBuilder.File
-        let document = try await MeasurementRequest(
-            image: "\(directory)/\(File.raw)", firmware: "\(directory)/\(File.firmwareCode)",
-            variables: "\(directory)/\(File.firmwareVariables)"
-        ).document()
-        try HostFiles.create("\(directory)/measurements.json", Array(document.json.pretty.utf8))
-        let rootHash = String(decoding: try HostFiles.read("\(directory)/\(File.rootHash)", limit: 128), as: UTF8.self)
-        let measurements = try Measurements(document.json)
-        let toolchain = Dictionary(
-            tools.compactMap { tool -> (String, String)? in
-                let parts = tool.split(separator: "=", maxSplits: 1).map(String.init)
-                return parts.count == 2 ? (parts[0], parts[1]) : nil
-            }, uniquingKeysWith: { _, last in last })
-        let manifest: Manifest
-        do {
-            manifest = Manifest(
-                product: "nacre", version: Nacre.configuration.version, releaseCounter: releaseCounter,
-                profile: profile,
-                files: Manifest.Files(
-                    raw: try Input.describe("\(directory)/\(File.raw)"),
-                    uki: try Input.describe("\(directory)/\(File.uki)"), root: nil,
-                    rootHash: Hex.decode(rootHash.filter { !$0.isWhitespace }) ?? []),
-                inputs: Manifest.Inputs(
-                    lock: try Input.describe("\(places.configuration)/lock.json").sha256, revision: revision,
-                    toolchain: toolchain),
-                measurements: measurements, phase: measurements.answeringPhase, kubernetes: nil, sbom: nil,
-                notAfter: notAfter, minimumRelease: 0)
-            let bytes = try Manifest(parsing: manifest.bytes).bytes
-            try HostFiles.create("\(directory)/manifest.json", bytes)
-            let pem = try HostFiles.read(key, limit: 1 << 16)
-            let signer = try PrivateKey(pem: pem)
-            let bundle = try ManifestVerifier.sign(bytes, name: "manifest.json", key: signer)
-            try HostFiles.create("\(directory)/manifest.json.sigstore.json", bundle.bytes)
-        } catch let finding as Finding {
-            throw finding
-        } catch {
-            throw Finding("image-manifest", claim: "manifest", actual: "\(error)")
         }
     }
 }
@@ -145,7 +131,12 @@ struct ImageLockCommand: ParsableCommand {
         let path = "\(configuration)/lock.json"
         let packages = "\(places.absolute(places.cache))/packages"
         try HostFiles.makeDirectories(packages)
-        let scratch = "\(places.absolute(places.cache))/lock.work"
+        let cache = places.absolute(places.cache)
+        let turn = try DirectoryLock(directory: cache, purpose: "nacre image lock", patience: .seconds(3600)) {
+            output.note("waiting for another process: \($0)")
+        }
+        defer { turn.keep() }
+        let scratch = "\(cache)/lock.work"
         try HostFiles.remove(scratch)
         try HostFiles.makeDirectory(scratch)
         let old = HostFiles.exists(path) ? try PackageLock(parsing: HostFiles.read(path, limit: 16 << 20)) : nil

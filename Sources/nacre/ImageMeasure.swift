@@ -6,6 +6,18 @@ import Measurement
 extension LaunchDigest.Host: ExpressibleByArgument {}
 extension TrustDomainMeasurement.Order: ExpressibleByArgument {}
 
+extension LaunchDigest {
+    /// What `--vcpus` and `--vcpu-type` may be.
+    static func validate(vcpus: [Int], types: [String]) throws {
+        guard vcpus.allSatisfy({ (1...maximumVCPUs).contains($0) }) else {
+            throw ValidationError("--vcpus takes numbers from 1 to \(maximumVCPUs).")
+        }
+        if let type = types.first(where: { signature(ofType: $0) == nil }) {
+            throw ValidationError("'\(type)' is not a CPU model with SEV-SNP.")
+        }
+    }
+}
+
 /// Comma-separated values of one option.
 struct CommaList<Element: Sendable & Hashable>: ExpressibleByArgument, Sendable
 where Element: LosslessStringConvertible {
@@ -85,12 +97,7 @@ struct ImageMeasure: AsyncParsableCommand {
         guard !bank.values.isEmpty, bank.values.allSatisfy({ HashAlgorithm(rawValue: $0) != nil }) else {
             throw ValidationError("--bank takes \(HashAlgorithm.allCases.map(\.rawValue).joined(separator: ", ")).")
         }
-        guard vcpus.values.allSatisfy({ (1...LaunchDigest.maximumVCPUs).contains($0) }) else {
-            throw ValidationError("--vcpus takes numbers from 1 to \(LaunchDigest.maximumVCPUs).")
-        }
-        if let type = vcpuType.values.first(where: { LaunchDigest.signature(ofType: $0) == nil }) {
-            throw ValidationError("'\(type)' is not a CPU model with SEV-SNP.")
-        }
+        try LaunchDigest.validate(vcpus: vcpus.values, types: vcpuType.values)
         guard vcpus.values.isEmpty || firmware != nil else { throw ValidationError("--vcpus needs --firmware.") }
         guard kernel != nil || (initrd == nil && append == nil) else {
             throw ValidationError("--initrd and --append need --kernel.")

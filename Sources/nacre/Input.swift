@@ -1,6 +1,5 @@
 import ArgumentParser
 import Bytes
-import Crypto
 import Manifest
 
 /// Files that commands read and write.
@@ -29,15 +28,6 @@ enum Input {
             default: throw Finding("parse-form", claim: path, actual: "\(error)")
             }
         }
-    }
-
-    /// Name, size and SHA-256 of a file of any size.
-    static func describe(_ path: String) throws(Finding) -> Manifest.File {
-        do {
-            var digest = Digest(.sha256)
-            let size = try Files.read(path) { piece throws(FileError) in digest.update(piece) }
-            return Manifest.File(name: Files.name(of: path), size: size, sha256: digest.finish())
-        } catch { throw error.finding }
     }
 
     static func write(_ bytes: [UInt8], to path: String, mode: UInt32 = 0o644, replacing: Bool = true) throws {

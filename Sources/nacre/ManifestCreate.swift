@@ -1,6 +1,5 @@
 import ArgumentParser
 import Bytes
-import Crypto
 import Manifest
 
 struct ManifestCreate: ParsableCommand {
@@ -72,7 +71,7 @@ struct ManifestCreate: ParsableCommand {
         guard releaseCounter >= 0, minimumRelease >= 0, minimumRelease <= releaseCounter else {
             throw ValidationError("--minimum-release must be between 0 and --release-counter.")
         }
-        guard tools.allSatisfy({ $0.split(separator: "=", maxSplits: 1).count == 2 }) else {
+        guard Release.toolchain(tools) != nil else {
             throw ValidationError("--tool must be name=version.")
         }
     }
@@ -81,22 +80,14 @@ struct ManifestCreate: ParsableCommand {
         let document = try Input.parse(measurements) { bytes in
             try Measurements(JSON(parsing: bytes, limit: Manifest.maximumSize))
         }
-        let toolchain = Dictionary(
-            tools.compactMap { tool -> (String, String)? in
-                let parts = tool.split(separator: "=", maxSplits: 1).map(String.init)
-                return parts.count == 2 ? (parts[0], parts[1]) : nil
-            }, uniquingKeysWith: { _, last in last })
-        let manifest = Manifest(
-            product: product, version: release, releaseCounter: releaseCounter, profile: profile,
-            files: Manifest.Files(
-                raw: try Input.describe(raw), uki: try Input.describe(uki), root: try root.map(Input.describe),
-                rootHash: rootHash.bytes),
-            inputs: Manifest.Inputs(lock: try Input.describe(lock).sha256, revision: revision, toolchain: toolchain),
-            measurements: document, phase: phase ?? document.answeringPhase, kubernetes: kubernetes,
-            sbom: try sbom.map { try Input.describe($0).sha256 }, notAfter: notAfter, minimumRelease: minimumRelease)
-        // What is written must be readable by the strict reader, or nobody could verify it.
-        let written = try Manifest(parsing: manifest.bytes)
-        try Input.write(manifest.bytes, to: out)
+        let written = try Release(
+            product: product, version: release, releaseCounter: releaseCounter, minimumRelease: minimumRelease,
+            profile: profile, notAfter: notAfter, revision: revision, toolchain: Release.toolchain(tools) ?? [:],
+            kubernetes: kubernetes, phase: phase
+        ).manifest(
+            measurements: document, rootHash: rootHash.bytes,
+            paths: .init(raw: raw, uki: uki, root: root, lock: lock, sbom: sbom))
+        try Input.write(written.bytes, to: out)
         output.note("\(out): \(written.product) \(written.version), image \(Hex.encode(written.imageDigest))")
         if output.output == .json {
             Report.out(

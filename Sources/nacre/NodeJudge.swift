@@ -4,21 +4,29 @@ import Crypto
 import Manifest
 import Provisioning
 
-/// Asks nodes of a local cluster for evidence and judges it, as `nacre verify` does for an endpoint of this machine.
+/// Asks nodes of a local cluster for evidence and judges it, as `nacre verify --dir` does.
 final class NodeJudge {
     private let judgement: NodeJudgement
     /// The last appraisal of each node, for a report with every step.
     private(set) var appraisals: [String: Appraisal.Result] = [:]
 
     /// - Throws: for a manifest, bundle or trust root that cannot be used, before any machine is started.
-    init(manifest: String?, bundle: String?, trustRoot: String?) throws {
+    init(manifest: String?, bundle: String?, trustRoot: String?, rules: ClusterDocument.Rules) throws {
         judgement = try NodeJudgement(
             manifest: manifest, bundle: bundle, trustRoot: trustRoot, embedded: nil, policy: nil,
-            fallback: (.local, "built-in for machines of this host"), at: .now)
+            fallback: (rules.policy, "the cluster's rules: \(rules.rawValue)"), at: .now)
+        // Said now rather than after a boot whose verdict is certain.
+        do throws(Finding) {
+            try judgement.policy.checkProfile(of: judgement.reference.manifest)
+        } catch {
+            let isDebug = judgement.reference.manifest.profile == .debug
+            throw isDebug ? error.adding(next: "or start it with --allow-debug") : error
+        }
     }
 
     convenience init(_ document: ClusterDocument) throws {
-        try self.init(manifest: document.manifest, bundle: document.bundle, trustRoot: document.trustRoot)
+        try self.init(
+            manifest: document.manifest, bundle: document.bundle, trustRoot: document.trustRoot, rules: document.rules)
     }
 
     func ask(_ node: ClusterDocument.Node, within limit: Duration) -> NodeAnswer {
@@ -43,19 +51,10 @@ final class NodeJudge {
         appraisals[node.name] = result
         return NodeVerdict(
             verdict: result.verdict,
-            protection: result.verdict.isAccepted ? Self.protection(evidence.platform, result.verdict) : nil,
+            protection: result.verdict.isAccepted
+                ? result.verdict.claims["protection"]?.string.flatMap(Protection.init(rawValue:)) : nil,
             imageDigest: result.verdict.isAccepted ? judgement.reference.manifest.imageDigest : evidence.imageDigest,
             stages: evidence.stages.map { BootStage(name: $0.name, milliseconds: $0.milliseconds) })
-    }
-
-    /// What accepted evidence of this platform protects against.
-    static func protection(_ platform: Evidence.Platform, _ verdict: Verdict) -> Protection {
-        if verdict.marks.contains("simulated") { return .simulated }
-        return switch platform {
-        case .tpm: .noneLocalTPM
-        case .snp: .snp
-        case .tdx: .tdx
-        }
     }
 
     /// Every step of a node's appraisal, on standard output.

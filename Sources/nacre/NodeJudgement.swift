@@ -2,6 +2,7 @@ import ArgumentParser
 import Attestation
 import Bytes
 import Manifest
+import Provisioning
 
 /// What `nacre verify` and `nacre evidence verify --evidence` share: the manifest, the policy, the appraisal.
 struct NodeJudgement {
@@ -56,11 +57,13 @@ struct NodeJudgement {
         guard result.verdict.isAccepted else { throw Exit.rejected }
     }
 
+    private static let judged: Set = ["signature", "manifest", "expired", "key", "policy"]
+
     /// Runs `body`; a manifest that was judged and rejected is a verdict too.
     static func reporting(_ output: OutputOptions, _ body: () throws -> Void) throws {
         do {
             try body()
-        } catch let finding as Finding where ["signature", "manifest", "expired", "key"].contains(finding.family) {
+        } catch let finding as Finding where judged.contains(String(finding.family)) {
             Report.verdict(.reject(finding), output)
             throw Exit.rejected
         }
@@ -74,20 +77,27 @@ struct PolicyOptions: ParsableArguments {
 
     @Flag(
         help: """
-            Without a policy file: also accept a TPM that nobody vouches for, development keys and debug images, and \
-            mark the verdict.
+            Without a policy file: also accept a TPM that nobody vouches for and development keys, and mark the verdict.
             """)
     var allowDevelopment = false
 
+    @Flag(help: "Without a policy file: also accept debug images, which let people in, and mark the verdict.")
+    var allowDebug = false
+
     func validate() throws {
-        guard policy == nil || !allowDevelopment else {
-            throw ValidationError("--allow-development and --policy exclude each other.")
+        guard policy == nil || !allowDevelopment && !allowDebug else {
+            throw ValidationError("--allow-development and --allow-debug go without --policy.")
         }
     }
 
-    /// - Parameter isLocal: the node is this machine's own guest.
-    func fallback(isLocal: Bool = false) -> (AppraisalPolicy, String) {
-        if allowDevelopment { return (.local, "built-in, development allowed by option") }
-        return isLocal ? (.local, "built-in for machines of this host") : (.production, "built-in for production")
+    /// The built-in policy as the options widen it, with words for where it comes from. Never by where a node answers.
+    /// - Parameter rules: what the cluster's document says, where the node is one of a directory.
+    func fallback(_ rules: ClusterDocument.Rules = .production) -> (AppraisalPolicy, String) {
+        let isWidened = allowDevelopment && rules == .production
+        var policy = isWidened ? AppraisalPolicy.development : rules.policy
+        if allowDebug { policy.allowDebugProfile = true }
+        let options = [isWidened ? "--allow-development" : nil, allowDebug ? "--allow-debug" : nil].compactMap(\.self)
+        let name = "built-in for \(rules == .production ? "production" : "this directory's cluster: \(rules.rawValue)")"
+        return (policy, ([name] + options).joined(separator: ", "))
     }
 }

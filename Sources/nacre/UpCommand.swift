@@ -37,6 +37,8 @@ struct UpCommand: ParsableCommand {
     var memory: MemoryArgument?
     @Option(help: "Processors of each machine (default: 2).")
     var cpus: Int?
+    @Flag(help: "Let an image of the debug profile run and be accepted; noted in cluster.json.")
+    var allowDebug = false
     @Option(help: "Seconds that a node has from its start to its verdict.")
     var timeout: Int = 600
 
@@ -53,13 +55,13 @@ struct UpCommand: ParsableCommand {
     }
 
     private func bringUp() throws {
-        let made = unsafe mkdir(directory.dir, 0o755) == 0
-        let cluster = try directory.cluster()
+        let cluster = try LocalCluster(making: directory.dir, host: .current)
+        let made = cluster.isOwnDirectory
         let present = try cluster.document()
         var request = UpRequest(
             controlPlanes: controlPlanes, workers: workers, image: image, manifest: manifest, bundle: bundle,
             trustRoot: trustRoot, firmware: firmware, memoryMiB: memory?.mebibytes, processors: cpus,
-            limits: .init(time: .seconds(timeout)), madeDirectory: made)
+            limits: .init(time: .seconds(timeout)), allowsDebug: allowDebug, madeDirectory: made)
         let judge: NodeJudge
         do {
             if let present {
@@ -67,10 +69,12 @@ struct UpCommand: ParsableCommand {
             } else {
                 request.image = try image ?? BuiltArtifacts.existingImage()
                 request.manifest = manifest ?? Self.manifest(beside: request.image ?? "")
-                judge = try NodeJudge(manifest: request.manifest, bundle: bundle, trustRoot: trustRoot)
+                judge = try NodeJudge(
+                    manifest: request.manifest, bundle: bundle, trustRoot: trustRoot,
+                    rules: allowDebug ? .debug : .development)
             }
         } catch {
-            if made { _ = unsafe rmdir(directory.dir) }
+            if present == nil, made { try cluster.abandonDirectory() }
             throw error
         }
         let printer = ProgressPrinter(quiet: output.quiet)

@@ -8,10 +8,11 @@ struct VerifyCommand: ParsableCommand {
         commandName: "verify",
         abstract: "Fetch a node's evidence for a fresh nonce, judge it, and print the chain of trust.",
         discussion: """
-            Without an endpoint, every node of the cluster in --dir is verified, by its own manifest. \
-            Without a policy, hardware reports are demanded; today's manifests hold no SEV-SNP or TDX launch values, so \
-            that accepts no node yet. For an endpoint on a loopback address a host-provided TPM is accepted, and the \
-            verdict is marked 'development'; a tunnel to another machine looks local too.
+            Without an endpoint, every node of the cluster in --dir is verified, by its own manifest and by the rules \
+            that its cluster.json names; for a cluster of 'nacre up' these accept a TPM that the host provides, and the \
+            verdict is marked 'development'. For an endpoint or saved evidence the rules are those of production, \
+            whatever the address, unless a policy or --allow-development says otherwise: they demand hardware reports \
+            that cover the whole image: TDX, or SEV-SNP that boots the UKI directly.
             """)
 
     @Argument(help: ArgumentHelp("The node, host:port; port 9000 by default.", valueName: "endpoint"))
@@ -54,7 +55,7 @@ struct VerifyCommand: ParsableCommand {
         try NodeJudgement.reporting(output) {
             if let endpoint {
                 // Files first: a mistake in them should not cost the node a quote.
-                let judgement = try judgement(nil, isLocal: endpoint.isLoopback)
+                let judgement = try judgement(nil)
                 let nonce = try EvidenceClient.nonce(nonce)
                 output.detail("asking \(endpoint.description) for nonce \(Hex.encode(nonce))")
                 let (_, evidence) = try EvidenceClient.fetch(endpoint, nonce: nonce, timeout: timeout)
@@ -65,7 +66,7 @@ struct VerifyCommand: ParsableCommand {
                 var embedded: EvidenceBundle?
                 if case .bundled(let bundle) = document { embedded = bundle }
                 let complete = try sources.complete(document.evidence, at: time.instant, output)
-                try judgement(embedded, isLocal: false).judge(
+                try judgement(embedded).judge(
                     complete, nonce: nonce?.bytes, at: time.instant, output)
             } else {
                 try verifyCluster()
@@ -86,7 +87,7 @@ struct VerifyCommand: ParsableCommand {
             let judgement = try NodeJudgement(
                 manifest: manifest ?? cluster.manifest, bundle: manifest == nil ? cluster.bundle : bundle,
                 trustRoot: manifest == nil ? cluster.trustRoot : trustRoot, embedded: nil, policy: policy.policy,
-                fallback: policy.fallback(isLocal: endpoint.isLoopback), at: time.instant)
+                fallback: policy.fallback(cluster.rules), at: time.instant)
             let nonce = try EvidenceClient.nonce(nonce)
             do {
                 let (_, evidence) = try EvidenceClient.fetch(endpoint, nonce: nonce, timeout: timeout)
@@ -104,9 +105,9 @@ struct VerifyCommand: ParsableCommand {
         if isSilent { throw Exit.failed }
     }
 
-    private func judgement(_ embedded: EvidenceBundle?, isLocal: Bool) throws -> NodeJudgement {
+    private func judgement(_ embedded: EvidenceBundle?) throws -> NodeJudgement {
         try NodeJudgement(
             manifest: manifest, bundle: bundle, trustRoot: trustRoot, embedded: embedded, policy: policy.policy,
-            fallback: policy.fallback(isLocal: isLocal), at: time.instant)
+            fallback: policy.fallback(), at: time.instant)
     }
 }

@@ -11,7 +11,7 @@ import Testing
     static let time = Instant(seconds: 1_800_000_000)
 
     static func judge(
-        _ node: SyntheticNode, manifest: Manifest? = nil, policy: AppraisalPolicy = .local, nonce: [UInt8]? = nil,
+        _ node: SyntheticNode, manifest: Manifest? = nil, policy: AppraisalPolicy = .development, nonce: [UInt8]? = nil,
         evidence change: (inout Evidence) -> Void = { _ in }
     ) throws -> Appraisal.Result {
         var evidence = try node.evidence()
@@ -45,19 +45,20 @@ import Testing
 
     @Test func `debug images need a policy that lets them through`() throws {
         let manifest = try SyntheticNode.manifest(profile: .debug)
-        var policy = AppraisalPolicy.local
+        var policy = AppraisalPolicy.development
+        #expect(
+            try Self.judge(SyntheticNode(), manifest: manifest, policy: policy).verdict.reason == "policy-debug-profile"
+        )
+        policy.allowDebugProfile = true
         #expect(
             try Self.judge(SyntheticNode(), manifest: manifest, policy: policy).verdict.marks == [
                 "debug", "development",
             ])
-        policy.allowDebugProfile = false
-        #expect(
-            try Self.judge(SyntheticNode(), manifest: manifest, policy: policy).verdict.reason == "policy-debug-profile"
-        )
+        #expect(!AppraisalPolicy.production.allowDebugProfile)
     }
 
     @Test func `old releases and outdated manifests are refused`() throws {
-        var policy = AppraisalPolicy.local
+        var policy = AppraisalPolicy.development
         policy.minimumRelease = 4
         #expect(try Self.judge(SyntheticNode(), policy: policy).verdict.reason == "manifest-rollback")
         let old = try SyntheticNode.manifest(notAfter: Instant(seconds: Self.time.seconds - 1))
@@ -65,7 +66,7 @@ import Testing
     }
 
     @Test func `a register that the policy leaves out is listed as unchecked`() throws {
-        var policy = AppraisalPolicy.local
+        var policy = AppraisalPolicy.development
         policy.registers = [11]
         policy.banks = [.sha256]
         let verdict = try Self.judge(SyntheticNode(), policy: policy).verdict
@@ -76,7 +77,7 @@ import Testing
     }
 
     @Test func `a register that the policy wants and the manifest does not know is refused`() throws {
-        var policy = AppraisalPolicy.local
+        var policy = AppraisalPolicy.development
         policy.registers = [2]
         #expect(try Self.judge(SyntheticNode(), policy: policy).verdict.reason == "policy-register")
     }
@@ -164,7 +165,7 @@ import Testing
     @Test func `saved evidence without the verifier's nonce says that freshness was not checked`() throws {
         let verdict = Appraisal.judge(
             try SyntheticNode().evidence(), nonce: nil, reference: .pinned(try SyntheticNode.manifest()),
-            policy: .local, at: Self.time
+            policy: .development, at: Self.time
         ).verdict
         #expect(verdict.isAccepted)
         #expect(verdict.unchecked.contains { $0.hasPrefix("freshness") })
@@ -235,7 +236,7 @@ import Testing
         for _ in 0..<mutations(quick: 300) {
             guard let evidence = try? Evidence(parsing: mutate(bytes, with: &generator)) else { continue }
             let verdict = Appraisal.judge(
-                evidence, nonce: node.nonce, reference: .pinned(manifest), policy: .local, at: Self.time
+                evidence, nonce: node.nonce, reference: .pinned(manifest), policy: .development, at: Self.time
             ).verdict
             guard verdict.isAccepted else { continue }
             var unproved = evidence
@@ -248,7 +249,7 @@ import Testing
     }
 
     @Test func `a policy written is the policy read`() throws {
-        var policy = AppraisalPolicy.local
+        var policy = AppraisalPolicy.development
         policy.banks = [.sha384]
         policy.registers = [4, 11]
         policy.minimumRelease = 9

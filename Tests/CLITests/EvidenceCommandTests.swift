@@ -223,13 +223,16 @@ import Testing
     @Test func `a node is asked for a fresh nonce and its answer judged`() async throws {
         let release = try Release()
         let node = release.node
-        let (endpoint, done) = try serve(2) { nonce in
+        let (endpoint, done) = try serve(3) { nonce in
             var answering = node
             answering.nonce = nonce
             return HTTPResponse.json(try answering.evidence().json)
         }
         let arguments = [Nacre.path, "verify", endpoint, "--manifest", release.file("manifest.json")] + Self.time
-        let text = try await onThread { Result { try Tool.run(arguments) } }.get()
+        let bare = try await onThread { Result { try Tool.run(arguments + ["-o", "json"]) } }.get()
+        #expect(bare.status == 3, "an address, a loopback one too, chooses no rules")
+        #expect(try Nacre.json(bare)["reason"]?.string == "policy-platform")
+        let text = try await onThread { Result { try Tool.run(arguments + ["--allow-development"]) } }.get()
         #expect(text.status == 0, "\(text.errors)\(text.text)")
         #expect(text.text.contains("proves nothing against that host"))
         #expect(text.text.contains("✓ tpm registers"))
@@ -240,10 +243,71 @@ import Testing
         await done.value
     }
 
+    /// `cluster.json` of a directory whose one node answers at `endpoint`.
+    private static func cluster(_ endpoint: String, rules: String, manifest: String) -> JSON {
+        [
+            "schema": "nacre.cluster.v1", "provider": "qemu", "clusterID": .hex([UInt8](repeating: 1, count: 32)),
+            "created": "2027-01-01T00:00:00Z", "madeDirectory": false, "rules": .string(rules),
+            "manifest": .string(manifest), "firmware": ["code": "/c", "variables": "/v"], "memoryMiB": 2048,
+            "processors": 2,
+            "nodes": [
+                ["name": "control-plane-0", "role": "control-plane", "endpoint": .string("https://\(endpoint)")]
+            ],
+        ]
+    }
+
+    @Test(arguments: [("production", Int32(3)), ("development", 0), ("debug", 0)])
+    func `the nodes of a directory are judged by the rules in its document`(rules: String, status: Int32) async throws {
+        let release = try Release()
+        let node = release.node
+        let (endpoint, done) = try serve(1) { nonce in
+            var answering = node
+            answering.nonce = nonce
+            return HTTPResponse.json(try answering.evidence().json)
+        }
+        let document = Self.cluster(endpoint, rules: rules, manifest: release.file("manifest.json"))
+        _ = try release.folder.file("cluster.json", document.compact)
+        let arguments = [Nacre.path, "verify", "--dir", release.path, "-o", "json"] + Self.time
+        let result = try await onThread { Result { try Tool.run(arguments) } }.get()
+        #expect(result.status == status, "\(result.errors)\(result.text)")
+        await done.value
+    }
+
+    @Test func `a debug image is refused unless both it and its TPM are allowed`() throws {
+        let release = try Release()
+        let manifest = try SyntheticNode.manifest(profile: .debug)
+        let file = try release.folder.file("debug.json", manifest.bytes)
+        func judge(_ options: String...) throws -> Tool.Output {
+            try Tool.run(
+                [
+                    Nacre.path, "verify", "--evidence", release.file("evidence.json"), "--manifest", file, "-o", "json",
+                ] + Self.time + options)
+        }
+        #expect(try judge().status == 3)
+        let refused = try judge("--allow-development")
+        #expect(refused.status == 3)
+        #expect(try Nacre.json(refused)["reason"]?.string == "policy-debug-profile")
+        let half = try judge("--allow-debug")
+        #expect(try Nacre.json(half)["reason"]?.string == "policy-platform")
+        let accepted = try judge("--allow-development", "--allow-debug")
+        #expect(accepted.status == 0, "\(accepted.errors)\(accepted.text)")
+        #expect(try Nacre.json(accepted)["marks"]?.array?.contains("debug") == true)
+        // `up` says so before anything boots, and leaves nothing.
+        let directory = release.path + "/cluster"
+        let image = try release.folder.file("image.raw", [UInt8](repeating: 0, count: 512))
+        let up = try Nacre.run("up", "--dir", directory, "--image", image, "--manifest", file, "-o", "json")
+        #expect(up.status == 3, "\(up.errors)")
+        #expect(try Nacre.json(up)["reason"]?.string == "policy-debug-profile")
+        #expect(try Nacre.json(up)["next"]?.string?.contains("--allow-debug") == true)
+        #expect(unsafe access(directory, F_OK) != 0)
+    }
+
     @Test func `a replayed answer, a refusal and silence are told apart`() async throws {
         let release = try Release()
         let old = try release.node.evidence().json
-        let arguments = ["--manifest", release.file("manifest.json"), "--timeout", "60", "-o", "json"] + Self.time
+        let arguments =
+            ["--manifest", release.file("manifest.json"), "--timeout", "60", "-o", "json", "--allow-development"]
+            + Self.time
         func verify(_ endpoint: String) async throws -> Tool.Output {
             try await onThread { Result { try Tool.run([Nacre.path, "verify", endpoint] + arguments) } }.get()
         }

@@ -138,7 +138,7 @@ enum Seeds {
         return [text(evidence.json), text(bundle.json)]
     }
     static var manifests: [[UInt8]] { [try? SyntheticNode.manifest()].compactMap { $0.map { text($0.json) } } }
-    static var policies: [[UInt8]] { [AppraisalPolicy.production, .local].map { text($0.json) } }
+    static var policies: [[UInt8]] { [AppraisalPolicy.production, .development].map { text($0.json) } }
     static var signatureBundles: [[UInt8]] {
         let envelope = Envelope(payloadType: "application/vnd.in-toto+json", payload: [1, 2], signature: [3, 4])
         return [text(Bundle(envelope: envelope, publicKeyHint: "00").json)] + vectors("sigstore", "bundle")

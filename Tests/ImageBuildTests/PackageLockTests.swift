@@ -66,7 +66,7 @@ struct PackageLockTests {
 @Suite("The package cache")
 struct PackageCacheTests {
     /// A "mirror" of plain files that apt's own downloader reads.
-    private struct World {
+    private struct World: Sendable {
         let folder: TemporaryFolder
         let cache: PackageCache
         let mirror: DebianMirror
@@ -76,7 +76,7 @@ struct PackageCacheTests {
             for name in ["cache", "mirror", "snapshot", "snapshot/file", "scratch"] {
                 try HostFiles.makeDirectory("\(folder.path)/\(name)")
             }
-            cache = PackageCache(directory: "\(folder.path)/cache")
+            cache = PackageCache(directory: "\(folder.path)/cache", patience: .seconds(20))
             mirror = DebianMirror(bases: ["debian": "file://\(folder.path)/mirror"])
         }
 
@@ -131,6 +131,55 @@ struct PackageCacheTests {
         #expect(finding?.actual.contains(Hex.encode(HashAlgorithm.sha256.hash(other))) == true)
         // What was refused is never found in the cache later.
         if place != "cache" { #expect(!HostFiles.exists(world.cache.path(of: package))) }
+    }
+
+    @Test("two processes fetch: the second waits, says for whom, and takes what the first brought")
+    func together() async throws {
+        let world = try World()
+        let (lock, package) = sample()
+        let directory = world.cache.directory
+        let (waiting, told) = AsyncStream.makeStream(of: String.self)
+        let (done, finished) = AsyncStream.makeStream(of: Finding?.self)
+        do {
+            let first = try DirectoryLock(directory: directory, purpose: "the first build", patience: .zero)
+            // What the first one is at.
+            try HostFiles.makeDirectory("\(directory)/.incoming")
+            try HostFiles.write("\(directory)/.incoming/half", [1])
+            Task.detached {
+                do throws(Finding) {
+                    try world.cache.fetch(
+                        lock, mirror: { world.mirror }, snapshot: "file:///nowhere",
+                        scratch: "\(world.folder.path)/scratch", progress: { told.yield($0) })
+                    finished.yield(nil)
+                } catch { finished.yield(error) }
+            }
+            let line = await waiting.first { _ in true }
+            #expect(line?.contains("the first build") == true, "\(line ?? "")")
+            #expect(HostFiles.exists("\(directory)/.incoming/half"), "not the second one's to remove")
+            try HostFiles.write(world.cache.path(of: package), Array("a package".utf8))
+            first.keep()
+        }
+        #expect(await done.first { _ in true } == .some(nil), "nothing was asked of the mirror, which has nothing")
+    }
+
+    @Test("a second build of one output is told who is at it, and touches nothing")
+    func oneOutput() async throws {
+        let world = try World()
+        let output = "\(world.folder.path)/build/image"
+        try HostFiles.makeDirectories("\(world.folder.path)/build/.image.work-0000")
+        let first = try DirectoryLock(
+            directory: output, purpose: "nacre image build", patience: .zero,
+            file: "\(world.folder.path)/build/.image.lock")
+        let builder = ImageBuilder(
+            BuildRequest(
+                configuration: "/nowhere", binaries: "/nowhere", output: output, cache: world.folder.path,
+                profile: "production", snapshot: "", patience: .zero),
+            stage: { _, _ in }, progress: { _ in })
+        let finding = await #expect(throws: Finding.self) { try await builder.build { _ throws(Finding) in } }
+        #expect(finding?.reason == "local-lock")
+        #expect(finding?.actual.contains("nacre image build") == true)
+        #expect(HostFiles.exists("\(world.folder.path)/build/.image.work-0000"), "the first build's folder")
+        first.keep()
     }
 
     @Test("nobody has it: the package is named")

@@ -11,6 +11,10 @@ enum Built {
     /// Folder of the production image.
     static let image = path("NACRE_IMAGE", "build/image")
     static let debugImage = path("NACRE_IMAGE_DEBUG", "build/image-debug")
+    static let simulatedImage = path("NACRE_IMAGE_SIMULATED", "build/image-simulated")
+    static let simulatedTDXImage = path("NACRE_IMAGE_SIMULATED_TDX", "build/image-simulated-tdx")
+    /// Keys of the simulated TEE inside both.
+    static let simulatedKeys = path("NACRE_SIMULATED_KEYS", "build/simulated/keys")
     static let trustRoot = path("NACRE_TRUST_ROOT", "signing/development.key.trustroot.json")
     static let key = path("NACRE_KEY", "signing/development.key")
     /// The program inside the image, to find its blocks on the disk.
@@ -38,6 +42,14 @@ enum Built {
     }
     static let long = ConditionTrait.enabled("a long case: NACRE_BOOT=all, or `make test-boot`") {
         missing.isEmpty && runsAll
+    }
+
+    /// Runs where the image in `directory` was built, and where all long cases are wanted.
+    static func ifBuilt(_ directory: String) -> ConditionTrait {
+        .enabled("no \(directory): `make image-simulated`, `make image-simulated-tdx`") {
+            let isThere = unsafe access(directory + "/nacre.raw", R_OK) == 0
+            return missing.isEmpty && (runsAll || isThere)
+        }
     }
 
     private static func variable(_ name: String) -> String? {

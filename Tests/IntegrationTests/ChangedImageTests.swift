@@ -7,8 +7,8 @@ extension IntegrationTests {
     /// Images that differ from the released one, booted: the node may come up, but nobody takes it for the real one.
     @Suite(.serialized, Built.whole) struct ChangedImageTests {
         /// Boots `disk`, expects that `up` and `verify` reject it, and returns the verdict of `verify`.
-        static func rejected(_ disk: DiskCopy) async throws -> JSON {
-            let node = try LocalNode(image: disk.path)
+        static func rejected(_ disk: DiskCopy, host: HostInputs = HostInputs()) async throws -> JSON {
+            let node = try LocalNode(image: disk.path, host: host)
             let up = try await node.up()
             #expect(up.status == 3, "\(up.errors)\(up.text)")
             let result = try JSON(parsing: up.output)
@@ -96,25 +96,28 @@ extension IntegrationTests {
                 unsafe access(Built.debugImage + "/nacre.raw", R_OK) == 0 || Built.isRequired
             })
         func `the debug image is not the production one, and no production policy takes it`() async throws {
-            let node = try LocalNode(image: Built.debugImage + "/nacre.raw")
-            let up = try await node.up()
-            #expect(up.status == 3, "\(up.errors)")
             let manifest = Built.debugImage + "/manifest.json"
             let own = [
                 "--manifest", manifest, "--bundle", manifest + ".sigstore.json", "--trust-root", Built.trustRoot,
             ]
-            let accepted = try await node.verify(by: own)
+            // By its own manifest it does not even start unless that is asked for.
+            let refused = try await LocalNode(image: Built.debugImage + "/nacre.raw", manifest: own).up()
+            #expect(refused.status == 3, "\(refused.errors)")
+            #expect(try JSON(parsing: refused.output)["reason"]?.string == "policy-debug-profile")
+            let node = try LocalNode(image: Built.debugImage + "/nacre.raw")
+            let up = try await node.up()
+            #expect(up.status == 3, "\(up.errors)")
+            #expect(try await node.verify(by: own).status == 3, "--allow-development is not enough")
+            let accepted = try await node.verify(by: own, "--allow-development", "--allow-debug")
             #expect(accepted.status == 0, "\(accepted.text)")
             #expect(try JSON(parsing: accepted.output)["marks"]?.array?.contains("debug") == true)
             // All but the debug profile allowed, so that nothing else can be the reason.
             let shown = try await node.nacre("policy", "show", "--allow-development", "-o", "json")
-            var policy = try #require(try JSON(parsing: shown.output).object)
-            policy["allowDebugProfile"] = false
             let folder = try TemporaryFolder()
-            let file = try folder.file("policy.json", JSON.object(policy).compact)
-            let refused = try await node.verify(by: own, "--policy", file)
-            #expect(refused.status == 3)
-            let reason = try JSON(parsing: refused.output)["reason"]?.string
+            let file = try folder.file("policy.json", shown.output)
+            let judged = try await node.verify(by: own, "--policy", file)
+            #expect(judged.status == 3)
+            let reason = try JSON(parsing: judged.output)["reason"]?.string
             #expect(reason?.hasPrefix("policy") == true, "\(reason ?? "")")
             try await node.endsWithoutTrace()
         }
@@ -136,14 +139,14 @@ extension IntegrationTests {
             #expect(up.status == 0, "\(up.errors)")
             let processes = try node.processes()
             #expect(processes.count == 2, "one QEMU and one swtpm: \(processes)")
-            try await node.endsWithoutTrace(mayLeaveDirectory: true)
+            try await node.endsWithoutTrace()
         }
 
         @Test func `down ends what a killed up left`() async throws {
             for seconds in [0.1, 0.4, 3] {
                 let node = try LocalNode()
                 _ = try await node.up(killedAfter: seconds)
-                try await node.endsWithoutTrace(mayLeaveDirectory: true)
+                try await node.endsWithoutTrace()
             }
         }
     }

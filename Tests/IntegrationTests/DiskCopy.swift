@@ -88,6 +88,24 @@ final class DiskCopy {
         try write([start[padding] ^ 1], at: block + padding)
     }
 
+    /// Puts files on the EFI system partition, with mtools.
+    func add(_ files: [(path: String, contents: [UInt8])]) throws {
+        let system = try Self.partition(GPT.PartitionType.efiSystem, of: path)
+        func mtools(_ command: [String]) throws {
+            let result = try Tool.run([command[0], "-i", "\(path)@@\(system.offset)"] + command.dropFirst())
+            try #require(result.status == 0, "\(command): \(result.errors)")
+        }
+        var made: Set<String> = ["EFI", "EFI/BOOT", "loader"]
+        for (name, contents) in files {
+            let parts = name.split(separator: "/")
+            for count in 1..<parts.count {
+                let parent = parts[..<count].joined(separator: "/")
+                if made.insert(parent).inserted { try mtools(["mmd", "::/\(parent)"]) }
+            }
+            try mtools(["mcopy", try folder.file("added", contents), "::/\(name)"])
+        }
+    }
+
     // MARK: A release of this disk
 
     /// Predicts, writes and signs a manifest of this disk, as a release of it would have; the options that name it.

@@ -9,15 +9,23 @@ final class LocalNode: Sendable {
     let directory: String
     private let image: String
     private let manifest: [String]
+    private let firmware: String
+    /// Words before every command of this node.
+    private let environment: [String]
 
     /// - Parameters:
     ///   - image: the disk to boot.
     ///   - manifest: the options that say what to judge it by; by default the signed production manifest.
-    init(image: String = Built.disk, manifest: [String] = LocalNode.production) throws {
+    ///   - host: what the host hands the guest beside its disk.
+    init(
+        image: String = Built.disk, manifest: [String] = LocalNode.production, host: HostInputs = HostInputs()
+    ) throws {
         folder = try TemporaryFolder()
         directory = folder.path + "/cluster"
         self.image = image
         self.manifest = manifest
+        firmware = try host.firmware(in: folder)
+        environment = try host.environment(in: folder)
     }
 
     static let production = [
@@ -27,7 +35,7 @@ final class LocalNode: Sendable {
     static let patience = 240
 
     private var upCommand: [String] {
-        [Built.nacre, "up", "--dir", directory, "--image", image, "--firmware", Built.firmware]
+        [Built.nacre, "up", "--dir", directory, "--image", image, "--firmware", firmware]
             + ["--timeout", String(Self.patience), "-o", "json"] + manifest
     }
 
@@ -40,11 +48,14 @@ final class LocalNode: Sendable {
 
     func down() async throws -> Tool.Output { try await run([Built.nacre, "down", "--dir", directory, "-o", "json"]) }
 
-    func nacre(_ arguments: String...) async throws -> Tool.Output { try await run([Built.nacre] + arguments) }
+    func nacre(_ arguments: String...) async throws -> Tool.Output { try await nacre(arguments) }
+    func nacre(_ arguments: [String]) async throws -> Tool.Output { try await run([Built.nacre] + arguments) }
 
-    /// `nacre verify` of the live node.
-    func verify(by manifest: [String]? = nil, _ more: String...) async throws -> Tool.Output {
-        try await run([Built.nacre, "verify", try endpoint(), "-o", "json"] + (manifest ?? self.manifest) + more)
+    /// `nacre verify` of the live node's endpoint, the local TPM let through unless a policy or other options are given.
+    func verify(by manifest: [String]? = nil, _ options: String...) async throws -> Tool.Output {
+        let rules = options.isEmpty ? ["--allow-development"] : options
+        return try await run(
+            [Built.nacre, "verify", try endpoint(), "-o", "json"] + (manifest ?? self.manifest) + rules)
     }
 
     /// Where the node answers, host:port, as the cluster's document has it.
@@ -67,12 +78,12 @@ final class LocalNode: Sendable {
     }
 
     /// Ends the machine, twice, and expects that nothing of it is left.
-    func endsWithoutTrace(mayLeaveDirectory: Bool = false) async throws {
+    func endsWithoutTrace() async throws {
         let first = try await down()
         #expect(first.status == 0, "\(first.errors)")
         #expect(try processes().isEmpty)
-        // `up` made the directory, `down` removes it; killed before it noted that, it leaves the directory, empty.
-        let left = try Tool.run(["find", directory, "-mindepth", mayLeaveDirectory ? "1" : "0"]).text
+        // `up` made the directory, `down` removes it.
+        let left = try Tool.run(["find", directory]).text
         #expect(left.isEmpty, "left behind: \(left)")
         let again = try await down()
         #expect(again.status == 0, "\(again.errors)")
@@ -80,7 +91,8 @@ final class LocalNode: Sendable {
     }
 
     private func run(_ command: [String]) async throws -> Tool.Output {
-        try await onThread { Result { try Tool.run(command) } }.get()
+        let command = environment + command
+        return try await onThread { Result { try Tool.run(command) } }.get()
     }
 
     deinit { _ = try? Tool.run([Built.nacre, "down", "--dir", directory, "--quiet"]) }

@@ -72,6 +72,10 @@ extension IntegrationTests {
             let text = try await node.nacre("verify", "--dir", node.directory)
             #expect(text.status == 0, "\(text.errors)")
             #expect(text.text.contains("proves nothing against that host"))
+            // Without --dir or an option nothing is lenient, not even towards this machine.
+            let bare = try await node.nacre(["verify", node.endpoint(), "-o", "json"] + LocalNode.production)
+            #expect(bare.status == 3)
+            #expect(try JSON(parsing: bare.output)["reason"]?.string?.hasPrefix("policy") == true)
         }
 
         @Test func `a production policy refuses a TPM that nobody vouches for`() async throws {

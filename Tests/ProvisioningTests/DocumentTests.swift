@@ -11,7 +11,7 @@ struct DocumentTests {
         clusterID: [UInt8](repeating: 7, count: 32), created: Instant(seconds: 1_700_000_000), madeDirectory: true,
         image: "/i.raw", manifest: "/m.json", bundle: "/b", trustRoot: "/t",
         manifestDigest: [UInt8](repeating: 9, count: 32), firmwareCode: "/f/c",
-        firmwareVariables: "/f/v", memoryMiB: 2048, processors: 2,
+        firmwareVariables: "/f/v", memoryMiB: 2048, processors: 2, rules: .development,
         nodes: [
             .init(name: "control-plane-0", role: .controlPlane, port: 40000),
             .init(name: "worker-0", role: .worker, port: 40001),
@@ -41,7 +41,7 @@ struct DocumentTests {
             ("\"nacre.cluster.v1\"", "\"nacre.cluster.v2\""), ("\"qemu\"", "\"aws\""), ("\"worker-0\"", "\"../x\""),
             ("\"worker-0\"", "\"control-plane-0\""), ("\"worker\"", "\"root\""), ("127.0.0.1:40001", "10.0.0.1:40001"),
             ("127.0.0.1:40001", "127.0.0.1:0"), ("\"memoryMiB\"", "\"memory\""), ("2048", "1"),
-            ("{\n", "{\"more\":1,\n"),
+            ("\"development\"", "\"lenient\""), ("\"rules\"", "\"rule\""), ("{\n", "{\"more\":1,\n"),
         ])
     func refused(_ old: String, _ new: String) throws {
         let text = Self.document.json.pretty

@@ -57,6 +57,31 @@ struct LifecycleTests {
         #expect(!HostFiles.exists(home))
     }
 
+    @Test("cut short before anything was noted: down takes the directory away, up goes on with it")
+    func cutShort() throws {
+        let host = Host(environment: environment)
+        // What is left of an `up` that was killed between making the directory and writing cluster.json.
+        let left = try LocalCluster(making: home, host: host)
+        try HostFiles.create(home + "/.lock", [])
+        #expect(left.isOwnDirectory)
+        #expect(try left.down(keepDisks: false, report: { _ in }) == [])
+        expectNothingLeft()
+
+        _ = try LocalCluster(making: home, host: host)
+        let again = try LocalCluster(making: home, host: host)
+        #expect(again.isOwnDirectory, "still the directory that up made")
+        #expect(try up(request { $0.madeDirectory = again.isOwnDirectory }).isVerified)
+        _ = try cluster().down(keepDisks: false, report: { _ in })
+        expectNothingLeft()
+
+        // Somebody else's stays.
+        try HostFiles.makeDirectory(home)
+        let other = try LocalCluster(making: home, host: host)
+        #expect(!other.isOwnDirectory)
+        _ = try other.down(keepDisks: false, report: { _ in })
+        #expect(HostFiles.exists(home))
+    }
+
     @Test("up, up again, down: verified, well, gone")
     func whole() throws {
         let first = try up()

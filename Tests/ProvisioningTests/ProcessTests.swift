@@ -22,10 +22,16 @@ final class Scratch {
 @Suite("Processes")
 struct ProcessTests {
     private func sleeper(_ scratch: Scratch, marker: String = "none") throws -> Spawned {
-        try Command(
+        let child = try Command(
             program: "/bin/sleep", arguments: ["600"],
             environment: [MarkedProcesses.variable: marker], directory: scratch.path, log: "log"
         ).start()
+        // The kernel lets the parent go on a moment before it has laid out the new program's environment.
+        for _ in 0..<1000 {
+            if try !HostFiles.read("/proc/\(child.identity.pid)/environ", limit: 1 << 20).isEmpty { break }
+            usleep(10_000)
+        }
+        return child
     }
 
     @Test(

@@ -63,7 +63,11 @@ public struct SyntheticNode: Sendable {
     // MARK: What the owner publishes
 
     /// The measurement document of the untouched boot.
-    public static func measurements(_ events: [Event] = events, tdx: [String: [UInt8]] = [:]) throws -> JSON {
+    ///
+    /// - Parameter change: adds fields or takes them away before the digest is made: launch digests.
+    public static func measurements(
+        _ events: [Event] = events, tdx: [String: [UInt8]] = [:], _ change: (inout [String: JSON]) -> Void = { _ in }
+    ) throws -> JSON {
         var document: [String: JSON] = ["schema": .string(Measurements.schema)]
         var tpm: [String: JSON] = [:]
         for bank in banks {
@@ -94,20 +98,23 @@ public struct SyntheticNode: Sendable {
             })
         if !tdx.isEmpty { document["tdx"] = .object(tdx.mapValues { .hex($0) }) }
         document["unpredicted"] = ["tpm/1": "--firmware"]
+        change(&document)
         document["imageDigest"] = .hex(try Measurements.digest(of: .object(document)))
         return .object(document)
     }
 
     public static func manifest(
         profile: Manifest.Profile = .production, releaseCounter: Int = 3, events: [Event] = events,
-        notAfter: Instant = Instant(seconds: 1_900_000_000), tdx: [String: [UInt8]] = [:]
+        notAfter: Instant = Instant(seconds: 1_900_000_000), tdx: [String: [UInt8]] = [:],
+        _ change: (inout [String: JSON]) -> Void = { _ in }
     ) throws -> Manifest {
         let file = Manifest.File(name: "image.raw", size: 1, sha256: HashAlgorithm.sha256.hash([1]))
         return Manifest(
             product: "nacre", version: "0.1.0", releaseCounter: releaseCounter, profile: profile,
             files: .init(raw: file, uki: file, root: nil, rootHash: HashAlgorithm.sha256.hash([2])),
             inputs: .init(lock: HashAlgorithm.sha256.hash([3]), revision: "abc", toolchain: ["swift": "6.3.1"]),
-            measurements: try Measurements(measurements(events, tdx: tdx)), phase: "ready", kubernetes: nil, sbom: nil,
+            measurements: try Measurements(measurements(events, tdx: tdx, change)), phase: "ready", kubernetes: nil,
+            sbom: nil,
             notAfter: notAfter, minimumRelease: 1)
     }
 

@@ -1,5 +1,6 @@
 import Bytes
 import Glibc
+import SimulatedTEE
 import TestKit
 import Testing
 
@@ -52,12 +53,12 @@ import Testing
                 root: try vector.read("root"), time: vector.time, divergence: nil)
         }
         for test in PlatformCase.all {
-            var platform = try TestPlatform()
+            var platform = try TDXPlatform()
             try test.change(&platform)
             samples.append(
                 Sample(
                     name: test.name, quote: try platform.quote(), collateral: try platform.collateral(),
-                    root: try platform.rootCertificate(), time: TestPlatform.time, divergence: test.divergence))
+                    root: try platform.rootCertificate(), time: PlatformCase.time, divergence: test.divergence))
         }
         return samples
     }

@@ -1,11 +1,15 @@
 import Bytes
+import SimulatedTEE
 
 @testable import TDX
 
-/// One change to a `TestPlatform` and what must come of it: a reason, or a status with its advisories.
+/// One change to a `TDXPlatform` and what must come of it: a reason, or a status with its advisories.
 struct PlatformCase: CustomStringConvertible, Sendable {
+    /// When cases are judged.
+    static let time = Instant("2026-02-20T00:00:00Z") ?? Instant(seconds: 0)
+
     let name: String
-    let change: @Sendable (inout TestPlatform) throws -> Void
+    let change: @Sendable (inout TDXPlatform) throws -> Void
     let reason: String
     let status: String?
     let advisories: [String]
@@ -16,7 +20,7 @@ struct PlatformCase: CustomStringConvertible, Sendable {
 
     init(
         _ name: String, reason: String = "ok", status: String? = nil, advisories: [String] = [],
-        divergence: String? = nil, _ change: @escaping @Sendable (inout TestPlatform) throws -> Void
+        divergence: String? = nil, _ change: @escaping @Sendable (inout TDXPlatform) throws -> Void
     ) {
         self.name = name
         self.reason = reason
@@ -46,10 +50,10 @@ struct PlatformCase: CustomStringConvertible, Sendable {
         .init("root CRL expired", reason: "root-crl-expired") { $0.rootCRLEnd = "2026-02-19T00:00:00Z" },
         .init("PCK CRL expired", reason: "pck-crl-expired") { $0.pckCRLEnd = "2026-02-19T00:00:00Z" },
         .init("TCB info expired", reason: "tcbinfo-expired") {
-            $0.tcbInfo = TestPlatform.tcbInfo(end: "2026-02-19T00:00:00Z", levels: [TestPlatform.level("UpToDate")])
+            $0.tcbInfo = TDXPlatform.tcbInfo(end: "2026-02-19T00:00:00Z", levels: [TDXPlatform.level("UpToDate")])
         },
         .init("QE identity expired", reason: "qeid-expired") {
-            $0.qeIdentity = TestPlatform.qeIdentity(end: "2026-02-19T00:00:00Z", levels: [(4, "UpToDate", [])])
+            $0.qeIdentity = TDXPlatform.qeIdentity(end: "2026-02-19T00:00:00Z", levels: [(4, "UpToDate", [])])
         },
         .init(
             "PCK issued by the root", reason: "pck-chain",
@@ -65,7 +69,7 @@ struct PlatformCase: CustomStringConvertible, Sendable {
             divergence: "dcap-qvl does not look at common names"
         ) { $0.tcbSigner.name = "Intel SGX PCK Certificate" },
         .init("unknown critical extension in the PCK", reason: "pck-chain") {
-            $0.pck.extensions = [TestAuthority.ext([0x2A, 3, 4], critical: true, [5, 0])]
+            $0.pck.extensions = [CertificateBuilder.Extension("1.2.3.4", critical: true, [5, 0])]
         },
         .init(
             "TCB info spaced anew after signing", reason: "tcbinfo-signature"
@@ -75,19 +79,19 @@ struct PlatformCase: CustomStringConvertible, Sendable {
     /// FMSPC, PCE id, module and enclave identities.
     static let identity: [PlatformCase] = [
         .init("TCB info of another FMSPC", reason: "tcbinfo-mismatch") {
-            $0.tcbInfo = TestPlatform.tcbInfo(fmspc: "70C06F000001", levels: [TestPlatform.level("UpToDate")])
+            $0.tcbInfo = TDXPlatform.tcbInfo(fmspc: "70C06F000001", levels: [TDXPlatform.level("UpToDate")])
         },
         .init(
             "TCB info of another PCE", reason: "tcbinfo-mismatch", divergence: "dcap-qvl does not compare pceId"
-        ) { $0.tcbInfo = TestPlatform.tcbInfo(pceID: "0001", levels: [TestPlatform.level("UpToDate")]) },
+        ) { $0.tcbInfo = TDXPlatform.tcbInfo(pceID: "0001", levels: [TDXPlatform.level("UpToDate")]) },
         .init("TCB info for SGX", reason: "tcbinfo-version") {
-            $0.tcbInfo = TestPlatform.tcbInfo(id: "SGX", levels: [TestPlatform.level("UpToDate")])
+            $0.tcbInfo = TDXPlatform.tcbInfo(id: "SGX", levels: [TDXPlatform.level("UpToDate")])
         },
         .init("TCB info version 2", reason: "tcbinfo-version") {
-            $0.tcbInfo = TestPlatform.tcbInfo(version: 2, levels: [TestPlatform.level("UpToDate")])
+            $0.tcbInfo = TDXPlatform.tcbInfo(version: 2, levels: [TDXPlatform.level("UpToDate")])
         },
         .init("QE identity of the SGX QE", reason: "qeid-version") {
-            $0.qeIdentity = TestPlatform.qeIdentity(id: "QE", levels: [(4, "UpToDate", [])])
+            $0.qeIdentity = TDXPlatform.qeIdentity(id: "QE", levels: [(4, "UpToDate", [])])
         },
         .init("QE of another signer", reason: "qe-identity-mismatch") {
             $0.qeSigner = [UInt8](repeating: 1, count: 32)
@@ -99,9 +103,9 @@ struct PlatformCase: CustomStringConvertible, Sendable {
         .init("module with attributes", reason: "tdx-module-mismatch") { $0.body.seamAttributes[0] = 1 },
         .init("module that Intel does not list", reason: "tdx-module-mismatch") { $0.body.teeTCBSVN[1] = 9 },
         .init("module id in lower case", status: "UpToDate") {
-            $0.tcbInfo = TestPlatform.tcbInfo(
-                levels: [TestPlatform.level("UpToDate")],
-                modules: [TestPlatform.module("tdx_0a", [(6, "UpToDate", [])])])
+            $0.tcbInfo = TDXPlatform.tcbInfo(
+                levels: [TDXPlatform.level("UpToDate")],
+                modules: [TDXPlatform.module("tdx_0a", [(6, "UpToDate", [])])])
             $0.body.teeTCBSVN[1] = 10
         },
     ]
@@ -115,28 +119,28 @@ struct PlatformCase: CustomStringConvertible, Sendable {
             $0.body.teeTCBSVN = [4, 0, 3] + [UInt8](repeating: 0, count: 13)
         },
         .init("module 1: components 0 and 1 do not count", status: "UpToDate") {
-            $0.tcbInfo = TestPlatform.tcbInfo(levels: [TestPlatform.level("UpToDate", tdx: [0xFF, 0xFF, 3])])
+            $0.tcbInfo = TDXPlatform.tcbInfo(levels: [TDXPlatform.level("UpToDate", tdx: [0xFF, 0xFF, 3])])
         },
         .init("second level", status: "OutOfDate", advisories: ["INTEL-SA-00002", "INTEL-SA-00003"]) {
-            $0.tcbInfo = TestPlatform.tcbInfo(levels: [
-                TestPlatform.level("UpToDate", sgx: [4], advisories: ["INTEL-SA-00009"]),
-                TestPlatform.level("OutOfDate", advisories: ["INTEL-SA-00003", "INTEL-SA-00002"]),
+            $0.tcbInfo = TDXPlatform.tcbInfo(levels: [
+                TDXPlatform.level("UpToDate", sgx: [4], advisories: ["INTEL-SA-00009"]),
+                TDXPlatform.level("OutOfDate", advisories: ["INTEL-SA-00003", "INTEL-SA-00002"]),
             ])
         },
         .init("TDX level below the SGX level", status: "OutOfDate") {
-            $0.tcbInfo = TestPlatform.tcbInfo(levels: [
-                TestPlatform.level("UpToDate", tdx: [5, 0, 4]), TestPlatform.level("OutOfDate"),
+            $0.tcbInfo = TDXPlatform.tcbInfo(levels: [
+                TDXPlatform.level("UpToDate", tdx: [5, 0, 4]), TDXPlatform.level("OutOfDate"),
             ])
         },
         .init("module below all its levels", reason: "tcb-not-supported") { $0.body.teeTCBSVN[0] = 3 },
         .init("module revoked", status: "Revoked", divergence: "dcap-qvl refuses Revoked in verify") {
-            $0.tcbInfo = TestPlatform.tcbInfo(
-                levels: [TestPlatform.level("UpToDate")],
-                modules: [TestPlatform.module("TDX_01", [(6, "Revoked", [])])])
+            $0.tcbInfo = TDXPlatform.tcbInfo(
+                levels: [TDXPlatform.level("UpToDate")],
+                modules: [TDXPlatform.module("TDX_01", [(6, "Revoked", [])])])
         },
         .init("QE below all its levels", reason: "tcb-not-supported") { $0.qeSVN = 3 },
         .init("QE revoked", status: "Revoked", divergence: "dcap-qvl refuses Revoked in verify") {
-            $0.qeIdentity = TestPlatform.qeIdentity(levels: [(4, "Revoked", [])])
+            $0.qeIdentity = TDXPlatform.qeIdentity(levels: [(4, "Revoked", [])])
         },
         converge("UpToDate", "OutOfDate"), converge("SWHardeningNeeded", "OutOfDate"),
         converge("ConfigurationNeeded", "OutOfDateConfigurationNeeded"),
@@ -144,8 +148,8 @@ struct PlatformCase: CustomStringConvertible, Sendable {
         converge("OutOfDate", "OutOfDate"),
         converge("OutOfDateConfigurationNeeded", "OutOfDateConfigurationNeeded"),
         .init("advisories of all three", status: "OutOfDate", advisories: ["A-1", "A-2", "INTEL-SA-00001"]) {
-            $0.tcbInfo = TestPlatform.tcbInfo(levels: [TestPlatform.level("UpToDate", advisories: ["A-2"])])
-            $0.qeIdentity = TestPlatform.qeIdentity(levels: [(4, "UpToDate", ["A-1"])])
+            $0.tcbInfo = TDXPlatform.tcbInfo(levels: [TDXPlatform.level("UpToDate", advisories: ["A-2"])])
+            $0.qeIdentity = TDXPlatform.qeIdentity(levels: [(4, "UpToDate", ["A-1"])])
             $0.body.teeTCBSVN[0] = 4
         },
     ]
@@ -153,8 +157,8 @@ struct PlatformCase: CustomStringConvertible, Sendable {
     /// A platform of `status` with a quoting enclave that is out of date.
     private static func converge(_ status: String, _ expected: String) -> PlatformCase {
         .init("\(status) with an old QE", status: expected, advisories: ["INTEL-SA-00007"]) {
-            $0.tcbInfo = TestPlatform.tcbInfo(levels: [TestPlatform.level(status)])
-            $0.qeIdentity = TestPlatform.qeIdentity(levels: [
+            $0.tcbInfo = TDXPlatform.tcbInfo(levels: [TDXPlatform.level(status)])
+            $0.qeIdentity = TDXPlatform.qeIdentity(levels: [
                 (5, "UpToDate", []), (4, "OutOfDate", ["INTEL-SA-00007"]),
             ])
         }
@@ -176,11 +180,11 @@ struct PlatformCase: CustomStringConvertible, Sendable {
         },
         .init("no relaunch: QE out of date", status: "OutOfDate", advisories: ["INTEL-SA-00001"]) {
             Self.make15(&$0, svn2: [6, 1, 3])
-            $0.qeIdentity = TestPlatform.qeIdentity(levels: [(5, "UpToDate", []), (4, "OutOfDate", [])])
+            $0.qeIdentity = TDXPlatform.qeIdentity(levels: [(5, "UpToDate", []), (4, "OutOfDate", [])])
         },
     ]
 
-    private static func make15(_ platform: inout TestPlatform, svn2: [UInt8]) {
+    private static func make15(_ platform: inout TDXPlatform, svn2: [UInt8]) {
         platform.version = 5
         platform.body.teeTCBSVN[0] = 4
         platform.body.extended = .init(
@@ -192,7 +196,7 @@ struct PlatformCase: CustomStringConvertible, Sendable {
     ) -> PlatformCase {
         .init(name, status: expected, advisories: ["INTEL-SA-00001"], divergence: divergence) {
             make15(&$0, svn2: svn2)
-            $0.tcbInfo = TestPlatform.tcbInfo(levels: [TestPlatform.level(status)])
+            $0.tcbInfo = TDXPlatform.tcbInfo(levels: [TDXPlatform.level(status)])
         }
     }
 }

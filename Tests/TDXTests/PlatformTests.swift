@@ -1,5 +1,6 @@
 import Bytes
 import Crypto
+import SimulatedTEE
 import TestKit
 import Testing
 
@@ -9,14 +10,14 @@ import Testing
 @Suite struct PlatformTests {
     @Test(arguments: PlatformCase.all)
     func comesToTheStatedResult(_ test: PlatformCase) throws {
-        var platform = try TestPlatform()
+        var platform = try TDXPlatform()
         try test.change(&platform)
         let (quote, collateral, root) = (
             try platform.quote(), try platform.collateral(), try platform.rootCertificate()
         )
         var verified: VerifiedQuote?
         let actual = reason { () throws(Finding) in
-            verified = try verify(quote, collateral, root: root, at: TestPlatform.time)
+            verified = try verify(quote, collateral, root: root, at: PlatformCase.time)
         }
         #expect(actual == test.reason)
         #expect(verified?.tcb.status.rawValue == test.status)
@@ -24,39 +25,39 @@ import Testing
     }
 
     @Test func anotherRootOfTheSameNameIsRefused() throws {
-        let (platform, other) = (try TestPlatform(), try TestPlatform())
+        let (platform, other) = (try TDXPlatform(), try TDXPlatform())
         let (quote, collateral) = (try platform.quote(), try platform.collateral())
         for root in [try other.rootCertificate(), IntelRoot.der] {
             let actual = reason { () throws(Finding) in
-                _ = try verify(quote, collateral, root: root, at: TestPlatform.time)
+                _ = try verify(quote, collateral, root: root, at: PlatformCase.time)
             }
             #expect(actual == "pck-chain")
         }
         // The same key under a reissued certificate is the same root.
         let reissued = try platform.root.root(serial: [0x77], notAfter: "2049-12-31T23:59:59Z")
-        _ = try verify(quote, collateral, root: reissued, at: TestPlatform.time)
+        _ = try verify(quote, collateral, root: reissued, at: PlatformCase.time)
     }
 
     @Test func collateralOfAnotherRootIsRefused() throws {
-        let (platform, other) = (try TestPlatform(), try TestPlatform())
+        let (platform, other) = (try TDXPlatform(), try TDXPlatform())
         let (quote, collateral) = (try platform.quote(), try other.collateral())
         let root = try platform.rootCertificate()
         let actual = reason { () throws(Finding) in
-            _ = try verify(quote, collateral, root: root, at: TestPlatform.time)
+            _ = try verify(quote, collateral, root: root, at: PlatformCase.time)
         }
         #expect(actual == "root-crl-signature")
     }
 
     /// One cache, one document: what was verified once is still dated, revoked and matched at each use.
     @Test func cachedCollateralIsJudgedAnewAtEachTime() throws {
-        let platform = try TestPlatform()
+        let platform = try TDXPlatform()
         let (quote, collateral, root) = (
             try platform.quote(), try platform.collateral(), try platform.rootCertificate()
         )
         let cache = VerificationCache(capacity: 2)
         for (time, expected) in [
-            ("2026-02-20T00:00:00Z", "ok"), ("2026-03-04T00:00:00Z", "tcbinfo-expired"),
-            ("2026-01-31T00:00:00Z", "tcbinfo-not-yet-valid"), ("2035-01-02T00:00:00Z", "pck-expired"),
+            ("2026-02-20T00:00:00Z", "ok"), ("2044-01-02T00:00:00Z", "tcbinfo-expired"),
+            ("2026-01-31T00:00:00Z", "tcbinfo-not-yet-valid"), ("2045-01-02T00:00:00Z", "pck-expired"),
             ("2026-02-20T00:00:00Z", "ok"),
         ] {
             let time = try #require(Instant(time))
@@ -68,18 +69,18 @@ import Testing
         var moved = platform
         moved.body.reportData[0] = 1
         let second = try moved.quote()
-        _ = try verify(second, collateral, root: root, at: TestPlatform.time, cache: cache)
+        _ = try verify(second, collateral, root: root, at: PlatformCase.time, cache: cache)
         for _ in 0..<5 {
-            let other = try TestPlatform()
+            let other = try TDXPlatform()
             let (quote, collateral) = (try other.quote(), try other.collateral())
             let root = try other.rootCertificate()
-            _ = try verify(quote, collateral, root: root, at: TestPlatform.time, cache: cache)
+            _ = try verify(quote, collateral, root: root, at: PlatformCase.time, cache: cache)
         }
         #expect(cache.collateral.count == 2)
     }
 
     @Test func outerCertificationDataOfTypeFiveIsRefused() throws {
-        var bytes = try TestPlatform().quote()
+        var bytes = try TDXPlatform().quote()
         bytes[632 + 4 + 128] = 5
         let error = #expect(throws: ParseError.self) { try Quote(parsing: bytes) }
         #expect(error?.detail == "certification-type")

@@ -35,8 +35,16 @@ public enum Tool {
         var arguments: [UnsafeMutablePointer<CChar>?] = unsafe command.map { unsafe strdup($0) }
         unsafe arguments.append(nil)
         defer { unsafe arguments.forEach { unsafe free($0) } }
+        // Threads of test runners block signals; a program should end when it is told to.
+        var attributes = posix_spawnattr_t()
+        unsafe posix_spawnattr_init(&attributes)
+        defer { unsafe posix_spawnattr_destroy(&attributes) }
+        var none = sigset_t()
+        unsafe sigemptyset(&none)
+        unsafe posix_spawnattr_setsigmask(&attributes, &none)
+        unsafe posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
         var child: pid_t = 0
-        let code = unsafe posix_spawnp(&child, command.first ?? "", &actions, nil, arguments, Glibc.environ)
+        let code = unsafe posix_spawnp(&child, command.first ?? "", &actions, &attributes, arguments, Glibc.environ)
         guard code == 0 else { throw FileMissing(path: command.first ?? "") }
         var status: Int32 = 0
         while unsafe waitpid(child, &status, 0) < 0, errno == EINTR {}

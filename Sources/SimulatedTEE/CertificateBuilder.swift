@@ -1,7 +1,9 @@
 import Bytes
 import Crypto
 
-/// Makes certificates and revocation lists of any shape, right or wrong, byte by byte.
+/// Makes certificates and revocation lists of any shape, right or wrong, byte by byte (RFC 5280).
+///
+/// Every name carries the organization `organization`, so that nobody takes one of these for a vendor's.
 public struct CertificateBuilder: Sendable {
     public struct Extension: Sendable {
         public var oid: String
@@ -25,6 +27,11 @@ public struct CertificateBuilder: Sendable {
             ]),
         ])
     }
+    /// What every subject and issuer says beside its common name.
+    public static let organization = "Nacre Simulated TEE – proves nothing"
+
+    /// AlgorithmIdentifier of ecdsa-with-SHA256.
+    public static let ecdsaSHA256 = DER.sequence([oid("1.2.840.10045.4.3.2")])
     /// AlgorithmIdentifier of sha384WithRSAEncryption.
     public static let pkcs1SHA384 = DER.sequence([oid("1.2.840.113549.1.1.12"), [5, 0]])
 
@@ -50,12 +57,20 @@ public struct CertificateBuilder: Sendable {
     /// keyCertSign and cRLSign.
     public static let authorityUsage = Extension("2.5.29.15", critical: true, [3, 2, 1, 6])
 
-    public func certificate(signedBy key: PrivateKey) throws -> Certificate {
-        let list = extensions.map { item in
-            DER.sequence([
-                Self.oid(item.oid), item.critical ? [1, 1, 0xFF] : [], DER.element(0x04, item.value),
-            ])
+    /// Number and authority key identifier, which §5.2 wants in every revocation list.
+    public static func listExtensions(_ key: PublicKey) -> [Extension] {
+        let identifier = DER.element(0x80, Array(HashAlgorithm.sha256.hash(key.spki).prefix(20)))
+        return [Extension("2.5.29.20", [2, 1, 1]), Extension("2.5.29.35", DER.sequence([identifier]))]
+    }
+
+    private var encodedExtensions: [[UInt8]] {
+        extensions.map { item in
+            DER.sequence([Self.oid(item.oid), item.critical ? [1, 1, 0xFF] : [], DER.element(0x04, item.value)])
         }
+    }
+
+    public func certificate(signedBy key: PrivateKey) throws(CryptoError) -> Certificate {
+        let list = encodedExtensions
         let tbs = DER.sequence([
             DER.element(0xA0, [2, 1, 2]), DER.unsigned(serial), algorithm, Self.name(issuer),
             DER.sequence([Self.time(notBefore), Self.time(notAfter)]), Self.name(subject), spki,
@@ -65,40 +80,37 @@ public struct CertificateBuilder: Sendable {
     }
 
     /// A list of `revoked` serial numbers by `issuer`, from `notBefore` to `notAfter`.
-    public func revocationList(revoked: [[UInt8]], signedBy key: PrivateKey) throws -> RevocationList {
+    public func revocationList(revoked: [[UInt8]], signedBy key: PrivateKey) throws(CryptoError) -> RevocationList {
         let entries = revoked.map { DER.sequence([DER.unsigned($0), Self.time(notBefore)]) }
         let tbs = DER.sequence([
             [2, 1, 1], algorithm, Self.name(issuer), Self.time(notBefore), Self.time(notAfter),
             entries.isEmpty ? [] : DER.sequence(entries),
-            extensions.isEmpty
-                ? []
-                : DER.element(
-                    0xA0,
-                    DER.sequence(
-                        extensions.map { item in
-                            DER.sequence([
-                                Self.oid(item.oid), item.critical ? [1, 1, 0xFF] : [], DER.element(0x04, item.value),
-                            ])
-                        })),
+            extensions.isEmpty ? [] : DER.element(0xA0, DER.sequence(encodedExtensions)),
         ])
         return try RevocationList(der: try signed(tbs, key))
     }
 
-    private func signed(_ tbs: [UInt8], _ key: PrivateKey) throws -> [UInt8] {
+    private func signed(_ tbs: [UInt8], _ key: PrivateKey) throws(CryptoError) -> [UInt8] {
         DER.sequence([tbs, algorithm, DER.element(0x03, [0] + (try key.sign(tbs, scheme: scheme)))])
     }
 
     private static func name(_ commonName: String) -> [UInt8] {
-        DER.sequence([
-            DER.element(0x31, DER.sequence([oid("2.5.4.3"), DER.element(0x0C, Array(commonName.utf8))]))
-        ])
+        func attribute(_ type: String, _ value: String) -> [UInt8] {
+            DER.element(0x31, DER.sequence([oid(type), DER.element(0x0C, Array(value.utf8))]))
+        }
+        return DER.sequence([attribute("2.5.4.10", organization), attribute("2.5.4.3", commonName)])
     }
 
-    private static func time(_ text: String) -> [UInt8] { DER.element(0x18, Array(text.utf8)) }
+    /// UTCTime until 2049, GeneralizedTime from 2050 (§4.1.2.5); `text` may be written as RFC 3339 too.
+    private static func time(_ text: String) -> [UInt8] {
+        let digits = text.utf8.filter { (48...57).contains($0) } + [UInt8(ascii: "Z")]
+        return text < "2050" ? DER.element(0x17, Array(digits.dropFirst(2))) : DER.element(0x18, digits)
+    }
 
     /// OBJECT IDENTIFIER from dotted text.
     public static func oid(_ text: String) -> [UInt8] {
         let arcs = text.split(separator: ".").compactMap { UInt64($0) }
+        guard arcs.count >= 2 else { return DER.element(0x06, []) }
         var content: [UInt8] = []
         for arc in [arcs[0] * 40 + arcs[1]] + arcs.dropFirst(2) {
             var digits = [UInt8(arc & 0x7F)]

@@ -1,24 +1,26 @@
 import Bytes
 import CLinux
 import Glibc
-import Host
 
-/// The one process that changes a cluster's directory: `flock` on `<dir>/.lock`, whose text says who holds it.
+/// The one process that changes a directory (a cluster's, a cache, a build's result): `flock` on `<dir>/.lock` or on a
+/// file of its own, whose text says who holds it.
 ///
 /// The kernel drops the lock with the process, however it ends; a text left behind by a dead holder means nothing.
-public struct DirectoryLock: ~Copyable {
+package struct DirectoryLock: ~Copyable {
     private let file: Int32
     private let path: String
 
     /// - Parameters:
     ///   - purpose: what this process does, shown to whoever waits, e.g. `nacre up`.
     ///   - patience: how long to wait for another holder.
+    ///   - file: what to lock where the directory itself comes and goes.
     ///   - waiting: called once, with who holds it, before waiting.
     /// - Throws: `local-lock` naming the holder.
-    public init(
-        directory: String, purpose: String, patience: Duration, waiting: (String) -> Void = { _ in }
+    package init(
+        directory: String, purpose: String, patience: Duration, file lock: String? = nil,
+        waiting: (String) -> Void = { _ in }
     ) throws(Finding) {
-        path = "\(directory)/.lock"
+        path = lock ?? "\(directory)/.lock"
         let deadline = ContinuousClock.now + patience
         var told = false
         while true {
@@ -52,10 +54,10 @@ public struct DirectoryLock: ~Copyable {
     }
 
     /// Removes the lock file itself; the lock stays with this value until it goes.
-    func removeFile() { _ = unsafe unlink(path) }
+    package func removeFile() { _ = unsafe unlink(path) }
 
     /// A use of the lock that keeps it until here.
-    func keep() {}
+    package func keep() {}
 
     deinit { close(file) }
 
