@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help up down image image-debug image-simulated image-simulated-tdx nacre bin completions man install setup lock lint clean test test-fast test-full test-build test-unit test-integration test-boot bench targets fuzz fuzz-build test-fuzz
+.PHONY: help up down image image-debug image-simulated image-simulated-tdx nacre bin completions man install setup lock lint clean test test-fast test-full test-faults test-build test-unit test-integration test-boot bench targets fuzz fuzz-build test-fuzz disk-guest
 
 help:
 	@echo 'make up         everything: dependencies, image, local node booted and verified'
@@ -13,6 +13,7 @@ help:
 	@echo 'make install    all three below DESTDIR and PREFIX (/usr/local)'
 	@echo 'make test-fast  the tests that boot no image;  make test-full: with all the mutations'
 	@echo 'make test-boot  the long boot tests on both profiles, and everything built twice and compared'
+	@echo 'make test-faults  the state disk under attacks and power cuts (CUTS=N, SEED=N)'
 	@echo 'make fuzz       a million runs per family of parsers (FUZZ_RUNS=N, FUZZ_TARGETS="snp-report …")'
 	@echo 'make bench      verification against raw OpenSSL and dcap-qvl, key releases;  make targets: sizes, build and boot times'
 	@echo 'make lock       pin the packages of today;  make lint, make down, make clean'
@@ -125,6 +126,16 @@ test-boot: image image-debug image-simulated image-simulated-tdx
 	NACRE_BOOT=all NACRE_REQUIRE_BOOT=1 swift test --filter '^IntegrationTests\.'
 	tools/test-reproducible
 
+# The state disk's table and many power cuts (CUTS=N, SEED=N), on the built image's kernel in machines of their own.
+CUTS ?= 60
+SEED ?= 1
+test-faults: image disk-guest
+	NACRE_CUTS=$(CUTS) NACRE_SEED=$(SEED) $(STAGE) faults tools/swift-test --filter '^IntegrationTests\.IntegrationTests/StateDiskTests'
+
+# Process 1 of those machines; no image holds it.
+disk-guest:
+	$(SWIFT_RELEASE) --scratch-path .build-release --product state-disk-test
+
 lock: nacre
 	build/bin/nacre image lock
 
@@ -159,6 +170,7 @@ test: test-build
 	@$(STAGE) image $(MAKE) --no-print-directory image
 	@$(MAKE) --no-print-directory test-unit
 	@$(MAKE) --no-print-directory test-fuzz
+	@$(STAGE) disk-guest $(MAKE) --no-print-directory disk-guest
 	@$(MAKE) --no-print-directory test-integration
 
 test-full: export NACRE_MUTATIONS = full

@@ -29,6 +29,8 @@ let package = Package(
         .executable(name: "bootstrapper", targets: ["bootstrapper"]),
         .executable(name: "verity-init", targets: ["verity-init"]),
         .executable(name: "nacre-bench", targets: ["bench"]),
+        // Process 1 of the machine that the state disk is tested in; part of no image.
+        .executable(name: "state-disk-test", targets: ["state-disk-test"]),
         // For tests only: nothing that is released links the room SimulatedTEE.
         .executable(name: "simulated-tee", targets: ["simulated-tee"]),
     ],
@@ -42,6 +44,7 @@ let package = Package(
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl"),
         .systemLibrary(name: "CTSS2", pkgConfig: "tss2-esys"),
         .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd"),
+        .systemLibrary(name: "CCryptsetup", pkgConfig: "libcryptsetup"),
 
         // Rooms, lowest first; a room imports only rooms above it in this list.
         room("Bytes", []),
@@ -68,7 +71,7 @@ let package = Package(
                 "CLinux",
             ]),
         room("AttestedTLS", ["Bytes", "Crypto", "Linux", "CLinux"]),
-        room("StateDisk", ["Bytes", "Crypto"]),
+        room("StateDisk", ["Bytes", "Crypto", "Host", "Linux", "CLinux", "CCryptsetup"]),
         room("Cluster", ["Bytes", "Crypto", "Manifest", "Attestation", "AttestedTLS"]),
         room(
             "NodeService",
@@ -152,6 +155,9 @@ let package = Package(
             ["Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CTSS2SoftwareTPM"]),
         tests("AttestedTLS", ["Crypto", "CLinux"]),
         tests("StateDisk", ["Crypto"]),
+        .executableTarget(
+            name: "state-disk-test", dependencies: ["Bytes", "Crypto", "Linux", "CLinux", "StateDisk"],
+            path: "Tests/StateDiskGuest", swiftSettings: strict),
         tests(
             "Cluster",
             [

@@ -18,6 +18,7 @@ extension Appraisal {
     /// Key, quote, logs, registers.
     mutating func checkTPM() throws(Finding) {
         let demanded = demandedRegisters
+        try checkDemands(demanded)
         guard let tpm = evidence.tpm else {
             // Registers that the policy itself names are wanted whatever else shows the image.
             let isCovered = hardwareCoversImage && policy.registers == nil && policy.banks == nil
@@ -55,6 +56,22 @@ extension Appraisal {
             "attestationKey": .hex(area.name), "resetCount": .integer(Int128(quote.attest.resetCount)),
             "clock": .integer(Int128(quote.attest.clock)), "pcrs": covered.json,
         ]
+    }
+
+    /// That something is demanded at all: without registers a quote shows no image, whatever signed it.
+    private func checkDemands(_ demanded: [(bank: HashAlgorithm, index: Int)]) throws(Finding) {
+        let predicted = reference.manifest.measurements.tpm
+        for bank in policy.banks ?? [] where predicted[bank, default: [:]].isEmpty {
+            throw Finding(
+                "register-missing", claim: "tpm/\(bank.rawValue)", expected: "registers of this bank in the manifest",
+                actual: predicted.isEmpty
+                    ? "none of any bank" : predicted.keys.map(\.rawValue).sorted().joined(separator: ", "),
+                source: "policy.banks", next: "name banks that the manifest predicts, or measure the image with --bank")
+        }
+        guard demanded.isEmpty, !hardwareCoversImage else { return }
+        throw Finding(
+            "register-missing", claim: "tpm", expected: "registers that the manifest predicts", actual: "none",
+            source: registerSource, next: "a manifest without registers shows no image: measure it and publish it anew")
     }
 
     /// Who vouches for the attestation key.
@@ -98,6 +115,8 @@ extension Appraisal {
         do throws(Finding) {
             let trust = try AttestationKeyTrust(chain: certificates, roots: roots, at: time)
             try trust.checkKey(key.publicKey)
+            try trust.checkProduction()
+            if trust.leaf.instance != nil { unchecked.append("tpm attestation key: which instance it belongs to") }
             held("tpm attestation key", "certified by \(trust.issuer)")
         } catch {
             throw error.family(Self.families)

@@ -94,14 +94,22 @@ public struct AppraisalPolicy: Sendable, Equatable {
             allowTPMRoot = root
         }
         for pem in try Self.texts(fields.optional("tpmRoots"), "policy.tpmRoots") ?? [] {
-            guard let certificate = try? Certificate.read(Array(pem.utf8)) else {
-                throw ParseError("form", field: "policy.tpmRoots", offset: 0, "not a PEM certificate")
+            // The block and nothing around it: what a reader of certificates skips might be a root somebody counts on.
+            guard let certificate = try? Certificate.read(Array(pem.utf8)),
+                Self.characters(pem) == Self.characters(certificate.pem)
+            else {
+                throw ParseError(
+                    "form", field: "policy.tpmRoots", offset: 0, "not one PEM certificate and nothing else")
             }
             tpmRoots.append(certificate.der)
         }
         allowDebugProfile = try fields.bool("allowDebugProfile", default: false)
         allowDevelopmentKey = try fields.bool("allowDevelopmentKey", default: false)
         minimumRelease = try fields.optionalInteger("minimumRelease") ?? 0
+        guard minimumRelease >= 0 else {
+            throw ParseError(
+                "form", field: "policy.minimumRelease", offset: 0, "must not be negative, is \(minimumRelease)")
+        }
         banks = try Self.texts(fields.optional("banks"), "policy.banks").map { names throws(ParseError) in
             var banks: [HashAlgorithm] = []
             for name in names {
@@ -117,8 +125,12 @@ public struct AppraisalPolicy: Sendable, Equatable {
             return banks
         }
         registers = try Self.registers(fields.optional("registers"))
-        snp = try Self.demands(fields.optional("snp"), "policy.snp")
-        tdx = try Self.demands(fields.optional("tdx"), "policy.tdx")
+        snp = try Self.demands(fields.optional("snp"), "policy.snp") { (json) throws(ParseError) in
+            _ = try SNPPolicy(json)
+        }
+        tdx = try Self.demands(fields.optional("tdx"), "policy.tdx") { (json) throws(ParseError) in
+            _ = try TDXPolicy(json)
+        }
         for text in try Self.texts(fields.optional("simulatedRoots"), "policy.simulatedRoots") ?? [] {
             simulatedRoots.insert(try JSONFields.hex(.string(text), path: "policy.simulatedRoots", count: 32))
         }
@@ -167,13 +179,29 @@ public struct AppraisalPolicy: Sendable, Equatable {
         return indices.sorted()
     }
 
+    /// Text without white space, to compare PEM whatever its lines are.
+    private static func characters(_ text: String) -> [UInt8] {
+        text.utf8.filter { ![0x20, 0x09, 0x0A, 0x0D].contains($0) }
+    }
+
+    /// The demands of one kind, which `read` finds well-formed: nobody learns of a mistake only from the first report.
+    ///
     /// What composition sets itself must not be set by the document: it would silently widen what is accepted.
-    private static func demands(_ json: JSON?, _ path: String) throws(ParseError) -> [String: JSON] {
+    private static func demands(
+        _ json: JSON?, _ path: String, read: (JSON) throws(ParseError) -> Void
+    ) throws(ParseError) -> [String: JSON] {
         guard let json else { return [:] }
         guard let object = json.object else { throw ParseError("form", field: path, offset: 0, "must be an object") }
         let composed = ["report_data", "measurement", "mr_td", "rtmr0", "rtmr1", "rtmr2", "rtmr3"]
         for key in composed where object[key] != nil {
             throw ParseError("form", field: "\(path).\(key)", offset: 0, "comes from the manifest, not from a policy")
+        }
+        do {
+            try read(json)
+        } catch {
+            // These policies call themselves `policy`.
+            let field = "\(path)\(error.field.dropFirst("policy".count))"
+            throw ParseError(error.detail, field: field, offset: error.offset, error.message)
         }
         return object
     }

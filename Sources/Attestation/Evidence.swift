@@ -8,6 +8,10 @@ public struct Evidence: Sendable, Equatable {
     public static let schema = "nacre.evidence.v1"
     /// Largest document that is read, bytes.
     public static let maximumSize = 32 << 20
+    /// Most stages that are read.
+    public static let maximumStages = 64
+    /// Most certificates of an attestation key that are read.
+    public static let maximumCertificates = 8
 
     /// What backs the claims, as the node saw it.
     public enum Platform: String, Sendable, CaseIterable {
@@ -162,19 +166,39 @@ extension Evidence {
                 eventLog: try part.base64("eventLog"))
             try part.end()
         }
-        collateral = fields.optional("collateral")
+        if platform == .tpm, tee != nil {
+            throw ParseError("form", field: "evidence.tee", offset: 0, "a report that platform \(name) does not have")
+        }
+        let collateral = fields.optional("collateral")
+        if let collateral, collateral.object == nil {
+            throw ParseError("form", field: "evidence.collateral", offset: 0, "must be an object")
+        }
+        self.collateral = collateral
         imageDigest = try fields.optionalHex("imageDigest", count: 32)
         cluster = nil
         if let json = fields.optional("cluster") {
             cluster = try ClusterIdentity(json: json, path: "evidence.cluster")
         }
         stages = []
-        for entry in try fields.array("stages").prefix(64) {
+        for entry in try Self.list(&fields, "stages", path: "evidence", limit: Self.maximumStages) {
             var part = try JSONFields(entry, path: "evidence.stages[]")
             stages.append(Stage(name: try part.string("name"), milliseconds: try part.integer("milliseconds")))
             try part.end()
         }
         try fields.end()
+    }
+}
+
+extension Evidence {
+    /// An array of at most `limit` entries: more are refused, never cut off.
+    fileprivate static func list(
+        _ fields: inout JSONFields, _ key: String, path: String, limit: Int
+    ) throws(ParseError) -> [JSON] {
+        let entries = try fields.array(key)
+        guard entries.count <= limit else {
+            throw ParseError("range", field: "\(path).\(key)", offset: 0, "\(entries.count) entries, at most \(limit)")
+        }
+        return entries
     }
 }
 
@@ -200,15 +224,18 @@ extension Evidence.TPMEvidence {
         signature = try fields.base64("signature")
         attestationKey = try fields.base64("attestationKey")
         certificates = []
-        for entry in try fields.array("certificates").prefix(8) {
+        let limit = Evidence.maximumCertificates
+        for entry in try Evidence.list(&fields, "certificates", path: path, limit: limit) {
             guard let der = entry.string.flatMap({ Base64.decode($0) }) else {
                 throw ParseError("form", field: "\(path).certificates", offset: 0, "must be base64 text")
             }
             certificates.append(der)
         }
         registers = [:]
-        let banks = try fields.required("pcrs")
-        for (name, values) in banks.object ?? [:] {
+        guard let banks = try fields.required("pcrs").object else {
+            throw ParseError("form", field: "\(path).pcrs", offset: 0, "must be an object")
+        }
+        for (name, values) in banks {
             guard let bank = HashAlgorithm(rawValue: name), let values = values.object else {
                 throw ParseError("form", field: "\(path).pcrs.\(name)", offset: 0, "not a bank of registers")
             }

@@ -25,6 +25,7 @@ extension Judge {
             return .reject(prefixed, claims: [hardware.name: .object(hardware.verdict.claims)])
         }
         try checkBinding(report, reportData: hardware.reportData)
+        let unquoted = try checkQuoted(report, hardware.quoted)
         let runtime: HCLReport.RuntimeData
         do {
             runtime = try report.decodeRuntimeData()
@@ -48,7 +49,7 @@ extension Judge {
         return .accept(
             claims: appraisal.claims,
             // The report data is the binding checked above.
-            unchecked: appraisal.unchecked
+            unchecked: appraisal.unchecked + unquoted
                 + hardware.verdict.unchecked.filter { !$0.hasSuffix("report_data") }.map { "\(hardware.name).\($0)" },
             marks: hardware.verdict.marks)
     }
@@ -58,6 +59,8 @@ extension Judge {
         let verdict: Verdict
         /// The report data that the hardware signed.
         let reportData: [UInt8]
+        /// The body of the quote, which stands in for a TDREPORT.
+        var quoted: TDBody?
     }
 
     /// A policy for one kind of hardware only is not met by the other: nobody would enforce it.
@@ -90,7 +93,8 @@ extension Judge {
             let quote = try evidence.parse("quote") { (bytes) throws(ParseError) in try TDX.Quote(parsing: bytes) }
             let verdict = judge(
                 EvidenceCase(kind: "tdx", inputs: inputs, policy: tdx ?? .object([:]), time: evidence.time))
-            return HardwareVerdict(name: "tdx", verdict: verdict, reportData: quote.body.reportData)
+            return HardwareVerdict(
+                name: "tdx", verdict: verdict, reportData: quote.body.reportData, quoted: quote.body)
         }
     }
 
@@ -105,5 +109,35 @@ extension Judge {
                     next: "the runtime data was changed, or belongs to another machine")
             }
         }
+    }
+
+    /// Refuses a TDREPORT whose claims are not those of the quote: it would be of another TD, or of another moment of
+    /// this one. Returns what of it nothing vouches for: its MAC, which only its own CPU can check, and claims that only
+    /// one of the two makes.
+    private static func checkQuoted(_ report: HCLReport, _ quoted: TDBody?) throws(Finding) -> [String] {
+        guard case .tdx(let bytes) = report.hardware, let quoted else { return [] }
+        let body: TDBody
+        do { body = try TDReport(parsing: bytes).body } catch { throw error.finding }
+        var unchecked = ["hcl.tdreport.cpusvn", "hcl.tdreport.mac"]
+        func compare(_ name: String, _ reported: [UInt8]?, _ expected: [UInt8]?) throws(Finding) {
+            guard let reported, let expected else {
+                if reported != nil || expected != nil { unchecked.append("hcl.tdreport.\(name)") }
+                return
+            }
+            guard constantTimeEqual(reported, expected) else {
+                throw Finding(
+                    "hcl-tdreport", claim: "hcl.tdreport.\(name)", expected: Hex.encode(expected),
+                    actual: Hex.encode(reported), source: "the quote",
+                    next: "the HCL report and the quote are of different machines or moments: take both again")
+            }
+        }
+        for register in TDXPolicy.Register.allCases {
+            try compare(register.rawValue, register.value(in: body), register.value(in: quoted))
+        }
+        try compare("tee_tcb_svn", body.teeTCBSVN, quoted.teeTCBSVN)
+        try compare("mr_signer_seam", body.mrSignerSEAM, quoted.mrSignerSEAM)
+        try compare("seam_attributes", body.seamAttributes, quoted.seamAttributes)
+        try compare("tee_tcb_svn2", body.extended?.teeTCBSVN2, quoted.extended?.teeTCBSVN2)
+        return unchecked
     }
 }

@@ -14,7 +14,13 @@ extension Judge {
         let firmware = try evidence.input("ovmf")
         var fields = try checked { () throws(ParseError) in try JSONFields(evidence.policy, path: "policy") }
         let digest: [UInt8]
-        switch try checked({ () throws(ParseError) in try fields.optionalString("mode") })?.lowercased() ?? "snp" {
+        let mode = try checked({ () throws(ParseError) in try fields.optionalString("mode") })?.lowercased() ?? "snp"
+        if !mode.hasSuffix(":svsm"), let stray = ["svsm", "vars"].first(where: { evidence.inputs[$0] != nil }) {
+            throw Finding(
+                "parse-form", claim: stray, expected: "policy.mode snp:svsm", actual: mode, source: "kind snp-measure",
+                next: "leave \(stray) out, or set the mode")
+        }
+        switch mode {
         case "snp:ovmf-hash":
             digest = try LaunchDigest.firmwareOnly(firmware)
         case "snp", "sev-snp":
@@ -39,7 +45,7 @@ extension Judge {
             digest = try LaunchDigest.legacy(
                 firmware: firmware, kernel: launch.kernel, vcpus: launch.vcpus, host: launch.host,
                 vcpuSignature: launch.vcpuSignature)
-        case let mode: throw parameter("mode", mode)
+        default: throw parameter("mode", mode)
         }
         try checked { () throws(ParseError) in try fields.end() }
         return .accept(claims: ["digest": .hex(digest)])
@@ -96,10 +102,14 @@ extension Judge {
         let model = try fields.optionalInteger("vcpu_model")
         let stepping = try fields.optionalInteger("vcpu_stepping")
         if let family {
-            guard let family = UInt32(exactly: family), let model = UInt32(exactly: model ?? 0),
-                let stepping = UInt32(exactly: stepping ?? 0)
-            else { throw ParseError("form", field: "policy.vcpu_family", offset: 0, "must not be negative") }
-            return LaunchDigest.signature(family: family, model: model, stepping: stepping)
+            // What CPUID can say: a base family of 4 bits plus 8 extended, 8 bits of model, 4 of stepping.
+            return LaunchDigest.signature(
+                family: try bounded(family, 0xF + 0xFF, "vcpu_family"),
+                model: try bounded(model ?? 0, 0xFF, "vcpu_model"),
+                stepping: try bounded(stepping ?? 0, 0xF, "vcpu_stepping"))
+        }
+        guard model == nil, stepping == nil else {
+            throw ParseError("form", field: "policy.vcpu_family", offset: 0, "missing beside model or stepping")
         }
         if let raw {
             guard let signature = UInt32(exactly: raw) else {
@@ -112,6 +122,13 @@ extension Judge {
             throw ParseError("form", field: "policy.vcpu_type", offset: 0, "\(type) is not known")
         }
         return signature
+    }
+
+    private static func bounded(_ value: Int, _ limit: UInt32, _ name: String) throws(ParseError) -> UInt32 {
+        guard let number = UInt32(exactly: value), number <= limit else {
+            throw ParseError("range", field: "policy.\(name)", offset: 0, "\(value), must be 0 to \(limit)")
+        }
+        return number
     }
 
     /// `mrtd`: the measurement of `firmware` under `mrtd`.

@@ -90,7 +90,9 @@ extension SNPPolicy {
                 values.count == 1 ? Hex.encode(values[0]) : "one of \(values.count) values in the policy"
             throw Self.refuse(claim.rawValue, claim.rawValue, expected, Hex.encode(actual))
         }
-        if let values = denied[claim], values.contains(where: equals) {
+        // Shorter values are beginnings: what they name is refused whatever follows.
+        func isDenied(_ value: [UInt8]) -> Bool { constantTimeEqual(value, actual.prefix(value.count)) }
+        if let values = denied[claim], values.contains(where: isDenied) {
             throw Finding(
                 "policy-\(String(claim.rawValue.map { $0 == "_" ? "-" : $0 }))", claim: "report.\(claim.rawValue)",
                 expected: "not on the deny list", actual: Hex.encode(actual), source: "policy.deny_\(claim.rawValue)")
@@ -123,11 +125,13 @@ extension SNPPolicy {
                 actual: product.rawValue, source: "policy.min_tcb_by_product",
                 next: "state a minimum for \(product.rawValue) to accept it")
         }
-        if let component = verified.reportedTCB.firstBelow(minimum) {
+        for claim in TCBClaim.allCases where claim == .reported || minimumTCBAsReported.contains(claim) {
+            let actual = claim.value(verified)
+            guard let component = actual.firstBelow(minimum) else { continue }
             throw Finding(
-                "policy-min-tcb", claim: "report.reported_tcb", expected: "\(component) of at least \(minimum)",
-                actual: "\(verified.reportedTCB)", source: "policy.min_tcb_by_product.\(product.rawValue)",
-                next: "have the host's firmware updated")
+                "policy-" + String(claim.rawValue.map { $0 == "_" ? "-" : $0 }), claim: "report.\(claim.field)",
+                expected: "\(component) of at least \(minimum)", actual: "\(actual)",
+                source: "policy.min_tcb_by_product.\(product.rawValue)", next: "have the host's firmware updated")
         }
     }
 
@@ -174,7 +178,7 @@ extension SNPPolicy {
             throw Self.refuse(
                 "signing_key", "signing_key", signingKeys.map(\.rawValue).joined(separator: " or "), key.kind.rawValue)
         }
-        if let cspIDs, !cspIDs.contains(key.cspID ?? "") {
+        if let cspIDs, !cspIDs.contains(where: { $0 == key.cspID }) {
             throw Self.refuse("csp_id", "csp_id", cspIDs.joined(separator: " or "), key.cspID ?? "none")
         }
         if requiresRevocationList, !chain.checksRevocation {
@@ -199,6 +203,16 @@ extension SNPPolicy.ByteClaim {
         case .chipID: report.chipID
         case .reportID: report.reportID
         case .reportIDMA: report.reportIDMA
+        }
+    }
+
+    /// Bytes of the claim (SEV-SNP firmware ABI, ATTESTATION_REPORT).
+    var size: Int {
+        switch self {
+        case .reportData, .chipID: 64
+        case .measurement, .idKeyDigest, .authorKeyDigest: 48
+        case .hostData, .reportID, .reportIDMA: 32
+        case .familyID, .imageID: 16
         }
     }
 

@@ -27,7 +27,9 @@ extension SNPPolicy {
             .object(
                 Dictionary(tcb.components.map { ($0.name, number($0.value)) }, uniquingKeysWith: { first, _ in first }))
         }
-        for (claim, tcb) in minimumTCB { object[claim.rawValue] = minimum(tcb) }
+        for (claim, tcb) in minimumTCB {
+            object[claim.rawValue] = minimumTCBAsReported.contains(claim) ? .bool(true) : minimum(tcb)
+        }
         object["min_tcb_by_product"] = minimumTCBByProduct.map { minima in
             .object(
                 Dictionary(minima.map { ($0.key.rawValue, minimum($0.value)) }, uniquingKeysWith: { first, _ in first })

@@ -49,7 +49,8 @@ public struct SNPPolicy: Sendable, Equatable {
 
     /// Accepted values by claim (`measurement`: one or a list); an empty list accepts nothing.
     public var accepted: [ByteClaim: [[UInt8]]] = [:]
-    /// Refused values by claim (`deny_chip_id`: one or a list).
+    /// Refused values by claim (`deny_chip_id`: one or a list), over the claim's whole length; eight bytes of a chip id
+    /// refuse every chip whose id starts with them.
     public var denied: [ByteClaim: [[UInt8]]] = [:]
     /// `vmpl`: one level or a list.
     public var vmpl: [UInt32]?
@@ -62,9 +63,10 @@ public struct SNPPolicy: Sendable, Equatable {
     public var minimumCommittedFirmware: FirmwareVersion?
     /// `min_abi`: [major, minor], of the guest policy.
     public var minimumABI: [UInt8]?
-    /// `min_tcb…`: {bl, tee, snp, ucode, fmc}; components left out may be anything. `true` under another key than
-    /// `min_tcb` means the same minimum as there.
+    /// `min_tcb…`: {bl, tee, snp, ucode, fmc}; components left out may be anything.
     public var minimumTCB: [TCBClaim: TCBVersion] = [:]
+    /// Claims under whose key stands `true`: the minima of `min_tcb` and `min_tcb_by_product` hold for them too.
+    public internal(set) var minimumTCBAsReported: Set<TCBClaim> = []
     /// `min_tcb_by_product`: minimum reported TCB by product; a product that is not named is refused.
     public var minimumTCBByProduct: [Product: TCBVersion]?
     /// `platform_info_required_bits`, `platform_info_forbidden_bits` and the same for the other fields.
@@ -102,7 +104,12 @@ extension SNPPolicy {
                 accepted[claim] = try Self.hexList(value, claim.rawValue)
             }
             if let value = fields.optional("deny_" + claim.rawValue) {
-                denied[claim] = try Self.hexList(value, "deny_" + claim.rawValue)
+                let values = try Self.hexList(value, "deny_" + claim.rawValue)
+                // A value of another length equals nothing: to accept it would deny nobody.
+                guard values.allSatisfy({ claim.padded($0).count == claim.size }) else {
+                    throw Self.error("deny_" + claim.rawValue, "must be \(claim.size) bytes each")
+                }
+                denied[claim] = values
             }
         }
         vmpl = try fields.optional("vmpl").map { value throws(ParseError) in
@@ -116,13 +123,23 @@ extension SNPPolicy {
         for claim in TCBClaim.allCases {
             guard let value = fields.optional(claim.rawValue) else { continue }
             if let isSame = value.bool, claim != .reported {
-                minimumTCB[claim] = isSame ? minimumTCB[.reported] : nil
+                if isSame { minimumTCBAsReported.insert(claim) }
             } else {
                 minimumTCB[claim] = try Self.tcb(value, claim.rawValue)
             }
         }
         if let value = fields.optional("min_tcb_by_product") {
             minimumTCBByProduct = try Self.tcbByProduct(value)
+        }
+        for claim in TCBClaim.allCases where minimumTCBAsReported.contains(claim) {
+            if let minimum = minimumTCB[.reported] {
+                minimumTCB[claim] = minimum
+            } else if minimumTCBByProduct != nil {
+                // Zeros for now: the product's own minimum is checked once the product is known.
+                minimumTCB[claim] = try Self.tcb(.object([:]), claim.rawValue)
+            } else {
+                throw Self.error(claim.rawValue, "true means the minimum of min_tcb or min_tcb_by_product: state one")
+            }
         }
         for claim in BitClaim.allCases {
             let required: UInt64? = try Self.mask(&fields, claim.rawValue + "_required_bits")
@@ -133,7 +150,7 @@ extension SNPPolicy {
         products = try Self.names(&fields, "product") { Product(rawValue: $0) }
         deniedProducts = try Self.names(&fields, "deny_product") { Product(rawValue: $0) } ?? []
         signingKeys = try Self.names(&fields, "signing_key") { EndorsementKey.Kind(rawValue: $0) }
-        cspIDs = try Self.names(&fields, "csp_id") { $0 }
+        cspIDs = try Self.names(&fields, "csp_id") { $0.isEmpty ? nil : $0 }
         allowsDebug = try fields.bool("allow_debug", default: false)
         allowsMigrationAgent = try fields.bool("allow_migrate_ma", default: false)
         allowsMaskedChipID = try fields.bool("allow_masked_chip_id", default: false)
@@ -152,7 +169,7 @@ extension SNPPolicy {
     /// One value or a list of them.
     private static func list(_ value: JSON) -> [JSON] { value.array ?? [value] }
 
-    /// Values of any length: one of another length than the claim's equals nothing and is refused as such.
+    /// Values of any length: an accepted value of another length than the claim's equals nothing.
     private static func hexList(_ value: JSON, _ key: String) throws(ParseError) -> [[UInt8]] {
         try list(value).map { item throws(ParseError) in try JSONFields.hex(item, path: "policy.\(key)") }
     }
@@ -183,7 +200,9 @@ extension SNPPolicy {
             return mask
         }
         if let text = value.string {
-            guard let mask = UInt64(text.hasPrefix("0x") ? text.dropFirst(2) : text[...], radix: 16) else {
+            let digits = text.hasPrefix("0x") ? text.dropFirst(2) : text[...]
+            // Swift's own reading takes a sign too.
+            guard digits.allSatisfy(\.isHexDigit), let mask = UInt64(digits, radix: 16) else {
                 throw error(key, "must be a number, hexadecimal text or a list of bit numbers")
             }
             return mask
@@ -241,7 +260,9 @@ extension SNPPolicy {
     ) throws(ParseError) -> [T]? {
         guard let value = fields.optional(key) else { return nil }
         return try list(value).map { item throws(ParseError) in
-            guard let text = item.string, let found = named(text) else { throw error(key, "has an unknown name") }
+            guard let text = item.string, let found = named(text) else {
+                throw error(key, "has an unknown or empty name")
+            }
             return found
         }
     }

@@ -112,10 +112,10 @@ public struct TDXPolicy: Sendable, Equatable {
             }
         }
         forbiddenAdvisories = Set(try Self.strings(&fields, "forbidden_advisories", path) ?? [])
-        minimumEvaluationNumber = try fields.optionalInteger("min_tcb_eval")
+        minimumEvaluationNumber = try Self.counter(&fields, "min_tcb_eval", path)
         minimumTEETCBSVN = try fields.optionalHex("min_tee_tcb_svn", count: 16)
-        minimumQESVN = try fields.optionalInteger("min_qe_svn")
-        minimumPCESVN = try fields.optionalInteger("min_pce_svn")
+        minimumQESVN = try Self.counter(&fields, "min_qe_svn", path)
+        minimumPCESVN = try Self.counter(&fields, "min_pce_svn", path)
         allowDebug = try fields.bool("allow_debug", default: false)
         allowServiceTD = try fields.bool("allow_service_td", default: false)
         requireSEPTVEDisable = try fields.bool("require_sept_ve_disable", default: true)
@@ -139,6 +139,17 @@ public struct TDXPolicy: Sendable, Equatable {
             throw ParseError("form", field: "\(path).\(key)", offset: 0, "an empty list accepts nothing")
         }
         return values
+    }
+
+    /// A floor below zero would be none.
+    private static func counter(
+        _ fields: inout JSONFields, _ key: String, _ path: String
+    ) throws(ParseError) -> Int? {
+        guard let value = try fields.optionalInteger(key) else { return nil }
+        guard value >= 0 else {
+            throw ParseError("form", field: "\(path).\(key)", offset: 0, "must not be negative, is \(value)")
+        }
+        return value
     }
 
     private static func strings(

@@ -1,4 +1,4 @@
-/// A strict JSON value (RFC 8259): UTF-8, no duplicate keys, bounded depth and size, no trailing bytes.
+/// A strict JSON value (RFC 8259): UTF-8, no duplicate keys, bounded depth, size and number of values, no trailing bytes.
 ///
 /// Objects keep their keys sorted by UTF-16 code unit, the order of RFC 8785, so that `canonical` is a plain walk.
 public indirect enum JSON: Equatable, Sendable {
@@ -12,6 +12,8 @@ public indirect enum JSON: Equatable, Sendable {
     case object([String: JSON])
 
     public static let maximumDepth = 32
+    /// Most values in one document, nested ones counted: each costs many times the two bytes that it may be written in.
+    public static let maximumValues = 500_000
 
     /// - Parameter limit: inputs above this many bytes are refused unread.
     public init(parsing bytes: [UInt8], limit: Int = 32 << 20) throws(ParseError) {
@@ -143,6 +145,8 @@ extension JSON: ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral {
 private struct JSONParser {
     let bytes: [UInt8]
     var position = 0
+    /// Values begun so far.
+    var values = 0
 
     init(bytes: [UInt8]) { self.bytes = bytes }
 
@@ -170,6 +174,10 @@ private struct JSONParser {
 
     private mutating func value(depth: Int) throws(ParseError) -> JSON {
         guard depth < JSON.maximumDepth else { throw failure("nested deeper than \(JSON.maximumDepth)") }
+        values += 1
+        guard values <= JSON.maximumValues else {
+            throw ParseError("range", field: "json", offset: position, "more than \(JSON.maximumValues) values")
+        }
         space()
         guard let first = next else { throw failure("ends where a value should start") }
         switch first {

@@ -43,6 +43,8 @@ static inline int nacre_ioctl(int fd, unsigned long request, void *argument) { r
 static inline int nacre_finit_module(int fd, const char *parameters, int flags) {
     return (int)syscall(SYS_finit_module, fd, parameters, flags);
 }
+// fsopen(2) asks for the file system's module.
+static inline int nacre_fsopen(const char *type) { return (int)syscall(SYS_fsopen, type, 1 /* FSOPEN_CLOEXEC */); }
 static inline dev_t nacre_makedev(unsigned int major, unsigned int minor) { return makedev(major, minor); }
 // glibc declares addresses as transparent unions under _GNU_SOURCE, which do not import.
 static inline int nacre_accept4(int fd, int flags) { return accept4(fd, 0, 0, flags); }

@@ -238,8 +238,21 @@ public enum Curve: String, Sendable, CaseIterable {
             // A callback that declines: an encrypted key must not make libcrypto ask on the terminal.
             return unsafe PEM_read_bio_PrivateKey(bio, nil, { _, _, _, _ in -1 }, nil)
         }
-        guard let key = unsafe read else { throw CryptoError.library("not a PEM private key", kind: .form) }
+        guard let key = unsafe read else {
+            // Empties libcrypto's error queue in either case.
+            let error = CryptoError.library("not a PEM private key", kind: .form)
+            guard Self.isEncrypted(pem) else { throw error }
+            throw CryptoError(.form, "the private key is encrypted; only unencrypted keys are read (openssl pkey)")
+        }
         unsafe handle = key
+    }
+
+    /// Whether the label (PKCS #8) or a header (RFC 1421) of the PEM text says that the key is encrypted.
+    private static func isEncrypted(_ pem: [UInt8]) -> Bool {
+        pem.split(whereSeparator: { $0 == 0x0A || $0 == 0x0D }).contains { line in
+            line.starts(with: "-----BEGIN ENCRYPTED PRIVATE KEY-----".utf8)
+                || line.starts(with: "Proc-Type: 4,ENCRYPTED".utf8)
+        }
     }
 
     deinit { unsafe EVP_PKEY_free(handle) }

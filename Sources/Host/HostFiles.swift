@@ -22,11 +22,12 @@ package enum HostFiles {
         return unsafe String(cString: found)
     }
 
-    /// All bytes of `path`, at most `limit`.
+    /// All bytes of a regular file, at most `limit`; those of /proc and /sys, which say that they are empty, too.
     package static func read(_ path: String, limit: Int) throws(Finding) -> [UInt8] {
-        let file = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        let file = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
         guard file >= 0 else { throw problem("reading", path) }
         defer { close(file) }
+        try requireRegular(file, path)
         let bytes = try readAll(file, path: path, limit: limit + 1)
         guard bytes.count <= limit else {
             throw Finding("local-file", claim: "reading \(path)", expected: "at most \(limit) bytes", actual: "more")
@@ -34,13 +35,23 @@ package enum HostFiles {
         return bytes
     }
 
-    /// Bytes of `path` from `offset` on, at most `limit`; empty where the file is shorter or missing.
+    /// Bytes of a regular file from `offset` on, at most `limit`; empty where the file is shorter or missing.
     package static func read(_ path: String, from offset: Int, limit: Int) throws(Finding) -> [UInt8] {
-        let file = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        let file = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
         guard file >= 0 else { return [] }
         defer { close(file) }
+        try requireRegular(file, path)
         guard lseek(file, off_t(offset), SEEK_SET) >= 0 else { throw problem("reading", path) }
         return try readAll(file, path: path, limit: limit)
+    }
+
+    /// A FIFO would never answer, a device never end: both are opened without waiting and refused here.
+    private static func requireRegular(_ file: Int32, _ path: String) throws(Finding) {
+        var status = stat()
+        guard unsafe fstat(file, &status) == 0 else { throw problem("reading", path) }
+        guard status.st_mode & S_IFMT == S_IFREG else {
+            throw Finding("local-file", claim: "reading \(path)", expected: "a regular file", actual: "another kind")
+        }
     }
 
     private static func readAll(_ file: Int32, path: String, limit: Int) throws(Finding) -> [UInt8] {
@@ -157,6 +168,11 @@ package enum HostFiles {
 }
 
 extension HostFiles {
+    package static func isRegular(_ path: String) -> Bool {
+        var status = stat()
+        return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+    }
+
     package static func isDirectory(_ path: String) -> Bool {
         var status = stat()
         return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR

@@ -22,6 +22,7 @@ public struct ComparedImage: Sendable {
         guard HostFiles.isReadable(path) else {
             throw Finding("parse-missing", claim: path, expected: "an image or a document", actual: "not readable")
         }
+        try Self.requireRegular(path)
         guard try HostFiles.read(path, from: 0, limit: 1) == [UInt8(ascii: "{")] else {
             measurements = try Measurements(try await MeasurementRequest(image: path).document().json)
             return
@@ -31,6 +32,15 @@ public struct ComparedImage: Sendable {
         measurements =
             json["schema"]?.string == Manifest.schema
             ? try Manifest(parsing: bytes).measurements : try Measurements(json)
+    }
+
+    /// A FIFO or a device is no image; what reads it would wait for ever.
+    private static func requireRegular(_ path: String) throws(Finding) {
+        guard HostFiles.isRegular(path) else {
+            throw Finding(
+                "parse-unreadable", claim: path, expected: "a regular file or an image directory",
+                actual: "another kind of file")
+        }
     }
 
     private static func parse(_ bytes: [UInt8], _ path: String) throws(Finding) -> JSON {
@@ -49,6 +59,7 @@ public struct ComparedImage: Sendable {
                 "parse-missing", claim: directory, expected: "an image directory with \(name)", actual: "no \(name)",
                 next: "name a directory that image build made, a disk, a UKI, measurements or a manifest")
         }
+        try requireRegular(path)
         return try parse(try HostFiles.read(path, limit: 16 << 20), path)
     }
 

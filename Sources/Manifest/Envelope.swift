@@ -140,11 +140,33 @@ public struct Bundle: Sendable, Equatable {
         var key = try JSONFields(material.required("publicKey"), path: "bundle.verificationMaterial.publicKey")
         publicKeyHint = try key.optionalString("hint") ?? ""
         try key.end()
-        logEntries = material.optional("tlogEntries")?.array ?? []
-        hasTimestamps = material.optional("timestampVerificationData")?["rfc3161Timestamps"]?.array?.isEmpty == false
+        logEntries = try Self.objects(
+            material.optional("tlogEntries"), "bundle.verificationMaterial.tlogEntries")
+        hasTimestamps = try Self.hasTimestamps(
+            material.optional("timestampVerificationData"), "bundle.verificationMaterial.timestampVerificationData")
         try material.end()
         envelope = try Envelope(json: fields.required("dsseEnvelope"), path: "bundle.dsseEnvelope")
         try fields.end()
+    }
+
+    /// A list of messages; absent and `null` are the empty list in protobuf's JSON mapping.
+    private static func objects(_ json: JSON?, _ path: String) throws(ParseError) -> [JSON] {
+        guard let json, json != .null else { return [] }
+        guard let list = json.array, list.allSatisfy({ $0.object != nil }) else {
+            throw ParseError("form", field: path, offset: 0, "must be an array of objects")
+        }
+        return list
+    }
+
+    /// Whether `TimestampVerificationData` holds anything, of a kind that is known or not.
+    private static func hasTimestamps(_ json: JSON?, _ path: String) throws(ParseError) -> Bool {
+        guard let json, json != .null else { return false }
+        guard let object = json.object else {
+            throw ParseError("form", field: path, offset: 0, "must be an object")
+        }
+        let known = "rfc3161Timestamps"
+        let timestamps = try objects(object[known], "\(path).\(known)")
+        return !timestamps.isEmpty || object.keys.contains { $0 != known }
     }
 
     public var json: JSON {

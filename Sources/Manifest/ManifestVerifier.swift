@@ -20,6 +20,25 @@ public struct VerifiedManifest: Sendable, Equatable {
 
 /// Signs manifests and verifies them against pinned keys (DSSE over an in-toto statement, in a Sigstore bundle).
 public enum ManifestVerifier {
+    /// Whether `bundle` is a signature over this manifest at all, by whatever key: before both are put into one file.
+    public static func checkSubject(manifest bytes: [UInt8], bundle: [UInt8]) throws(Finding) {
+        let statement: Statement
+        do throws(ParseError) {
+            statement = try Statement(parsing: try Bundle(parsing: bundle).envelope.payload)
+        } catch { throw error.finding }
+        try check(bytes, against: statement)
+    }
+
+    private static func check(_ bytes: [UInt8], against statement: Statement) throws(Finding) {
+        let digest = HashAlgorithm.sha256.hash(bytes)
+        guard constantTimeEqual(digest, statement.subjectDigest) else {
+            throw Finding(
+                "manifest-digest", claim: "manifest sha256", expected: Hex.encode(statement.subjectDigest),
+                actual: Hex.encode(digest), source: "the signed statement",
+                next: "this is not the file that was signed: fetch manifest and bundle again")
+        }
+    }
+
     /// A bundle for the manifest in `bytes`, called `name`. Refuses to sign what it would not accept.
     public static func sign(_ bytes: [UInt8], name: String, key: PrivateKey) throws(Finding) -> Bundle {
         let manifest = try Manifest(parsing: bytes)
@@ -69,13 +88,7 @@ public enum ManifestVerifier {
                 actual: statement.predicateType, source: "nacre.manifest.v1",
                 next: "the key signed something else than a manifest")
         }
-        let digest = HashAlgorithm.sha256.hash(bytes)
-        guard constantTimeEqual(digest, statement.subjectDigest) else {
-            throw Finding(
-                "manifest-digest", claim: "manifest sha256", expected: Hex.encode(statement.subjectDigest),
-                actual: Hex.encode(digest), source: "the signed statement",
-                next: "this is not the file that was signed: fetch manifest and bundle again")
-        }
+        try check(bytes, against: statement)
         let manifest = try Manifest(parsing: bytes)
         guard statement.predicate == Statement.predicate(of: manifest) else {
             throw Finding(

@@ -186,6 +186,9 @@ extension Measurements {
                     registers[index] = .value(try JSONFields.hex(value, path: path, count: bank.size))
                 }
             }
+            guard !registers.isEmpty else {
+                throw ParseError("form", field: "measurements.tpm.\(name)", offset: 0, "a bank without registers")
+            }
             banks[bank] = registers
         }
         return banks

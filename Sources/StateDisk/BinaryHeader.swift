@@ -7,6 +7,8 @@ public struct BinaryHeader: Sendable, Equatable {
     public enum Copy: Sendable, CaseIterable {
         case primary, secondary
         var magic: [UInt8] { Array(self == .primary ? "LUKS".utf8 : "SKUL".utf8) + [0xBA, 0xBE] }
+        /// Where it lies on the disk.
+        package var offset: Int { self == .primary ? 0 : BinaryHeader.size }
     }
 
     static let binarySize = 4096
@@ -46,8 +48,8 @@ public struct BinaryHeader: Sendable, Equatable {
             _ = try reader.take(64, "salt")
             uuid = try Self.text(try reader.take(40, "uuid"))
             try reader.zeros(48, "subsystem")
-            let place = copy == .primary ? 0 : UInt64(Self.size)
-            try Self.expect(try reader.be(UInt64.self, "hdr_offset"), place, "\(name).hdr_offset", "offset")
+            try Self.expect(
+                try reader.be(UInt64.self, "hdr_offset"), UInt64(copy.offset), "\(name).hdr_offset", "offset")
             try reader.zeros(184, "padding")
             let stored = try reader.take(64, "csum")
             try reader.zeros(7 * 512, "padding4096")

@@ -4,11 +4,15 @@ import Crypto
 /// A disk's whole header, read once: both copies, and the keyslots' binary areas. What is opened later is these bytes and
 /// never the disk's again, so that a host cannot show one header to the check and another to libcryptsetup.
 public struct DiskHeader: Sendable, Equatable {
-    /// Everything before the data, `DiskLayout.dataOffset` bytes; both copies are the current one.
+    /// Everything before the data, `DiskLayout.dataOffset` bytes, as they were found.
     public let bytes: [UInt8]
     public let uuid: String
     public let sequence: UInt64
     public let metadata: DiskMetadata
+    /// The current copy's JSON, which `metadata` has judged.
+    package let document: JSON
+    /// The copy that is overwritten first: never the only good one.
+    let expendable: BinaryHeader.Copy
 
     /// Validates the first `DiskLayout.dataOffset` bytes of a disk.
     ///
@@ -21,6 +25,7 @@ public struct DiskHeader: Sendable, Equatable {
         }
         let copies = Self.copies(of: bytes)
         let current: BinaryHeader
+        let expendable: BinaryHeader.Copy
         switch copies {
         case (.success(let first), .success(let second)):
             guard first.uuid == second.uuid else {
@@ -30,10 +35,20 @@ public struct DiskHeader: Sendable, Equatable {
                 throw HeaderError("copies", "json", expected: "the same document twice", actual: "two of one number")
             }
             current = first.sequence >= second.sequence ? first : second
-        case (.success(let only), .failure), (.failure, .success(let only)): current = only
+            expendable = first.sequence >= second.sequence ? .secondary : .primary
+        case (.success(let only), .failure):
+            current = only
+            expendable = .secondary
+        case (.failure, .success(let only)):
+            current = only
+            expendable = .primary
         case (.failure(let error), .failure): throw error
         }
         metadata = try DiskMetadata(parsing: current.json)
+        do throws(ParseError) {
+            document = try JSON(parsing: current.json, limit: BinaryHeader.size)
+        } catch { throw HeaderError(error, "json") }
+        self.expendable = expendable
         uuid = current.uuid
         sequence = current.sequence
         self.bytes = bytes
@@ -43,7 +58,7 @@ public struct DiskHeader: Sendable, Equatable {
         of bytes: [UInt8]
     ) -> (Result<BinaryHeader, HeaderError>, Result<BinaryHeader, HeaderError>) {
         func read(_ copy: BinaryHeader.Copy) -> Result<BinaryHeader, HeaderError> {
-            let start = copy == .primary ? 0 : BinaryHeader.size
+            let start = copy.offset
             do throws(HeaderError) {
                 return .success(
                     try BinaryHeader(parsing: Array(bytes[start..<start + BinaryHeader.size]), copy: copy))

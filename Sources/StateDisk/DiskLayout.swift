@@ -9,6 +9,7 @@ public enum DiskLayout {
     /// Binary areas of the keyslots: from the end of both headers to here; bytes.
     public static let keyslotsOffset = 2 * BinaryHeader.size
     public static let keyslotsSize = 2 * keyslotSize
+    public static let keyslotsEnd = keyslotsOffset + keyslotsSize
     /// 4000 stripes of the volume key, whole sectors.
     public static let keyslotSize = (volumeKeySize * stripes + 4095) / 4096 * 4096
     public static let stripes = 4000
@@ -21,4 +22,19 @@ public enum DiskLayout {
     /// One keyslot, two while the disk is being re-keyed.
     public static let keyslots = 2
     public static let tokenType = "nacre"
+
+    // What dm-integrity is told, and what its superblock must say (`IntegritySuperblock`).
+
+    /// HMAC-SHA-256 of each sector, bytes.
+    public static let tagSize = 32
+    /// The same for every disk, so that neither making nor opening one takes longer the larger it is. Bytes.
+    public static let journalSize = 16 << 20
+    /// Data sectors (of 512 bytes) between two stretches of tags; a power of two.
+    public static let interleavedSectors = 32768
+    /// The smallest disk that is taken: header, journal, tags, and the file system's own smallest size. Bytes.
+    public static let minimumSize = 768 << 20
+    /// Name in /dev/mapper.
+    public static let mapping = "nacre-state"
+    /// What is overwritten at both ends of a disk when it is formatted; covers the header's part that is used. Bytes.
+    static let clearedSize = 1 << 20
 }

@@ -3,6 +3,9 @@ import Bytes
 
 /// Judges every case of an index; a case that cannot be read is a rejection like any other and ends nothing.
 struct Batch {
+    /// Largest index, bytes.
+    static let maximumSize = 8 << 20
+
     /// Other names for kinds.
     static let aliases = ["tpm": "tpmquote"]
 
@@ -13,7 +16,7 @@ struct Batch {
     ///   folder and may not lead out of it.
     init(index: String) throws(Finding) {
         folder = Files.folder(of: index)
-        let document = try Input.parse(index) { bytes in try JSON(parsing: bytes, limit: Input.limit) }
+        let document = try Input.parse(index, limit: Self.maximumSize) { bytes in try JSON(parsing: bytes) }
         guard document["format"]?.integer == 1, let cases = document["cases"]?.array else {
             throw ParseError(
                 "form", field: index, offset: 0, "must be {\"format\":1,\"cases\":[…]}"
@@ -40,39 +43,37 @@ struct Batch {
         }
     }
 
-    /// A case with its files read.
+    /// A case with its files read: those that its kind takes. Of a kind that is not known none is.
     private func read(_ json: JSON) throws(Finding) -> EvidenceCase {
-        guard let kind = json["kind"]?.string, let files = json["inputs"]?.object else {
+        guard let name = json["kind"]?.string, let files = json["inputs"]?.object else {
             throw Finding("parse-form", claim: "case", expected: "kind and inputs", actual: "missing")
         }
         guard let time = json["time"]?.string.flatMap({ Instant($0) }) else {
             throw Finding("parse-form", claim: "case.time", expected: "an RFC 3339 time", actual: "none")
         }
-        var inputs: [String: [UInt8]] = [:]
-        for (name, value) in files {
+        let kind = Self.aliases[name] ?? name
+        if let stray = Judge.unused(Set(files.keys), of: kind) {
+            throw Finding(
+                "parse-form", claim: "case.inputs.\(stray.name)", expected: stray.why, actual: stray.name,
+                source: "kind \(kind)", next: "leave \(stray.name) out")
+        }
+        var reader = CaseReader(kind: kind)
+        for (name, value) in files.sorted(by: { $0.key < $1.key }) {
             guard let relative = value.string else {
                 throw Finding("parse-form", claim: "case.inputs.\(name)", expected: "a path", actual: "another type")
             }
-            do {
-                let path = try Files.resolve(relative, within: folder)
-                if name == "dir" {
-                    inputs.merge(try RawInputs.folder(path)) { first, _ in first }
-                } else {
-                    inputs[name] = try Files.read(path, limit: Input.limit)
-                }
-            } catch let error as FileError {
-                throw error.finding
-            } catch let error as Finding {
-                throw error
-            } catch {
-                throw Finding("parse-unreadable", claim: relative, actual: "\(error)")
-            }
+            guard reader.takes(name) else { continue }
+            let path: String
+            do throws(FileError) {
+                path = try Files.resolve(relative, within: folder)
+            } catch { throw error.finding }
+            try reader.read(name, path)
         }
         let known: Set<String> = [
             "id", "kind", "inputs", "time", "policy", "expect", "why", "provenance", "confirmed_by",
         ]
         return EvidenceCase(
-            kind: Self.aliases[kind] ?? kind, inputs: inputs, policy: json["policy"] ?? .object([:]), time: time,
+            kind: kind, inputs: reader.inputs, policy: json["policy"] ?? .object([:]), time: time,
             options: (json.object ?? [:]).filter { !known.contains($0.key) })
     }
 }

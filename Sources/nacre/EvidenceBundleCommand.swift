@@ -48,7 +48,7 @@ struct EvidenceBundleCommand: ParsableCommand {
         let signature = try Input.read(bundle ?? manifest + ".sigstore.json", limit: Bundle.maximumSize)
         // A file that nobody could verify later is not written.
         _ = try Manifest(parsing: manifestBytes)
-        do { _ = try Bundle(parsing: signature) } catch { throw error.finding }
+        try ManifestVerifier.checkSubject(manifest: manifestBytes, bundle: signature)
         let files = [("vek", vek), ("chain", chain), ("crl", crl), ("collateral", collateral)]
         if files.contains(where: { $0.1 != nil }) {
             guard let tee = document.tee else {
@@ -72,7 +72,8 @@ struct EvidenceBundleCommand: ParsableCommand {
             "\(out): \(document.platform.rawValue) evidence, manifest, "
                 + (items.isEmpty ? "no collateral" : items.joined(separator: ", ")))
         if output.output == .json {
-            Report.out(JSON.fields(["bundle": .string(out)]).compact + "\n")
+            Report.out(
+                JSON.fields(["schema": .string("nacre.evidence-bundle.v1"), "bundle": .string(out)]).compact + "\n")
         }
     }
 }

@@ -20,6 +20,10 @@ struct EvidenceCollect: ParsableCommand {
 
     @OptionGroup var output: OutputOptions
 
+    func validate() throws {
+        if nonce != nil { _ = try EvidenceClient.nonce(nonce) }
+    }
+
     func run() throws {
         let nonce = try EvidenceClient.nonce(nonce)
         let (bytes, evidence) = try EvidenceClient.fetch(endpoint, nonce: nonce, timeout: timeout)
@@ -28,6 +32,7 @@ struct EvidenceCollect: ParsableCommand {
         if output.output == .json {
             Report.out(
                 JSON.fields([
+                    "schema": .string("nacre.evidence-collect.v1"),
                     "evidence": .string(out), "platform": .string(evidence.platform.rawValue), "nonce": .hex(nonce),
                 ]).compact + "\n")
         }

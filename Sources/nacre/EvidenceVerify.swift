@@ -10,6 +10,7 @@ struct EvidenceVerify: ParsableCommand {
             Raw:    --kind snp --report F --vek F --chain F --roots F [--crl F] [--policy F] [--at T]
                     --kind tdx --quote F --collateral F --root F [--policy F] [--at T]
                     --kind tpmquote --attest F --signature F --ak F --pcrs F --nonce HEX [--eventlog F] [--policy F]
+                    An option that the kind would not look at is refused.
             Batch:  --batch INDEX.json -o json      one line per case; files relative to the index's folder
             Node:   --evidence F --manifest F [--bundle F --trust-root F] [--policy F] [--nonce HEX] [--at T]
                     [--collateral-cache DIR] [--fetch]
@@ -50,6 +51,21 @@ struct EvidenceVerify: ParsableCommand {
         if evidence == nil, sources.fetch || sources.collateralCache != nil {
             throw ValidationError("--fetch and --collateral-cache go with --evidence.")
         }
+        if evidence == nil, policy.allowDevelopment || policy.allowDebug {
+            throw ValidationError("--allow-development and --allow-debug go with --evidence.")
+        }
+        if batch != nil {
+            let own = [("at", time.at != nil), ("nonce", nonce != nil), ("policy", policy.policy != nil)]
+            if let stray = own.first(where: { $0.1 }) {
+                throw ValidationError("--\(stray.0) does not go with --batch: each case has its own.")
+            }
+        }
+        if let kind {
+            try inputs.check(kind)
+            guard nonce == nil || Judge.takesNonce(Batch.aliases[kind] ?? kind) != false else {
+                throw ValidationError("--nonce is not used by --kind \(kind).")
+            }
+        }
         if kind == nil, let stray = inputs.names.first(where: { !(evidence != nil && $0 == "bundle") }) {
             throw ValidationError("--\(stray) goes with --kind.")
         }
@@ -77,9 +93,10 @@ struct EvidenceVerify: ParsableCommand {
             fields["nonce"] = .hex(nonce.bytes)
             policyJSON = .object(fields)
         }
+        let known = Batch.aliases[kind] ?? kind
         let verdict = Judge.judge(
             EvidenceCase(
-                kind: Batch.aliases[kind] ?? kind, inputs: try inputs.read(), policy: policyJSON, time: time.instant,
+                kind: known, inputs: try inputs.read(kind: known), policy: policyJSON, time: time.instant,
                 options: inputs.mode.map { ["mode": .string($0)] } ?? [:]))
         // An input that was not given is a mistake of the caller, not of the evidence.
         if let finding = verdict.finding, finding.reason == "parse-missing", inputs.lacks(finding.claim) {

@@ -91,7 +91,10 @@ struct ManifestCreate: ParsableCommand {
         output.note("\(out): \(written.product) \(written.version), image \(Hex.encode(written.imageDigest))")
         if output.output == .json {
             Report.out(
-                JSON.fields(["manifest": .string(out), "imageDigest": .hex(written.imageDigest)]).compact + "\n")
+                JSON.fields([
+                    "schema": .string("nacre.manifest-create.v1"), "manifest": .string(out),
+                    "imageDigest": .hex(written.imageDigest),
+                ]).compact + "\n")
         }
     }
 }

@@ -28,8 +28,10 @@ struct ManifestSign: ParsableCommand {
         output.note("\(path): signed by \(privateKey.publicKey.fingerprint)")
         if output.output == .json {
             Report.out(
-                JSON.fields(["bundle": .string(path), "signer": .string(privateKey.publicKey.fingerprint)]).compact
-                    + "\n")
+                JSON.fields([
+                    "schema": .string("nacre.manifest-sign.v1"), "bundle": .string(path),
+                    "signer": .string(privateKey.publicKey.fingerprint),
+                ]).compact + "\n")
         }
     }
 }

@@ -56,6 +56,7 @@ func standardError(_ text: String) {
 @main
 enum Main {
     static func main() async {
+        prepareDescriptors()
         do {
             var command = try Nacre.parseAsRoot()
             if var asynchronous = command as? any AsyncParsableCommand {
@@ -68,12 +69,27 @@ enum Main {
         }
     }
 
+    /// A closed pipe fails a write instead of ending the program, and no file that is opened later can take the number
+    /// of a standard stream that was closed: what is written there must fail, not land in that file.
+    private static func prepareDescriptors() {
+        // A handler rather than SIG_IGN, which programs that are started would inherit.
+        signal(SIGPIPE) { _ in }
+        for descriptor in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO] where fcntl(descriptor, F_GETFD) < 0 {
+            _ = unsafe open("/dev/null", O_RDONLY)
+        }
+    }
+
     /// Maps every error to a message on standard error and one of the four exit codes.
     static func finish(_ error: any Error) -> Never {
         if let code = error as? ExitCode { exit(code.rawValue) }
         if let finding = error as? Finding {
             standardError("nacre: \(finding)")
             exit(finding.family == "parse" ? Exit.unusable.rawValue : Exit.failed.rawValue)
+        }
+        // Thrown while running: the parser no longer knows which subcommand's usage would go with it.
+        if let error = error as? ValidationError {
+            standardError("Error: \(error.message)")
+            exit(Exit.unusable.rawValue)
         }
         let code = Nacre.exitCode(for: error)
         let message = Nacre.fullMessage(for: error)

@@ -21,9 +21,16 @@ struct NodeJudgement {
         let signature: [UInt8]?
         switch (manifest, embedded) {
         case (let manifest?, _):
+            guard (bundle == nil) == (trustRoot == nil) else {
+                throw ValidationError("--bundle and --trust-root go together.")
+            }
             bytes = try Input.read(manifest, limit: Manifest.maximumSize)
             signature = try bundle.map { try Input.read($0, limit: Bundle.maximumSize) }
         case (nil, let embedded?):
+            guard bundle == nil else {
+                throw ValidationError(
+                    "This evidence brings its own manifest and signature: --bundle goes with --manifest.")
+            }
             guard trustRoot != nil else {
                 throw ValidationError(
                     "The bundle brings its own manifest: give --trust-root to say whose signature counts, or --manifest."

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Attestation
 import Bytes
 import Glibc
 
@@ -34,6 +35,9 @@ struct RawInputs: ParsableArguments {
     @Option(help: file("Entry of the transparency log, JSON.")) var entry: String?
     @Option(help: file("OVMF firmware to predict a launch digest of.")) var ovmf: String?
     @Option(help: file("Firmware to predict MRTD of.")) var firmware: String?
+    @Option(help: file("SVSM firmware, for the mode snp:svsm.")) var svsm: String?
+    @Option(help: file("Variable store of the firmware, for the mode snp:svsm.")) var vars: String?
+    @Option(help: file("Attestation document of AWS's NitroTPM.")) var document: String?
     @Option(help: file("Kernel of a direct boot.")) var kernel: String?
     @Option(help: file("Initrd of a direct boot.")) var initrd: String?
     @Option(help: ArgumentHelp("Folder of inputs.", valueName: "folder")) var dir: String?
@@ -47,55 +51,96 @@ struct RawInputs: ParsableArguments {
             "ak": ak, "pcrs": pcrs, "eventlog": eventlog, "log": log, "userspace-log": userspaceLog, "rtmrs": rtmrs,
             "hcl": hcl, "ak_chain": akChain, "ak_roots": akRoots, "bundle": bundle, "artifact": artifact, "key": key,
             "trusted_root": trustedRoot, "rekor_key": rekorKey, "entry": entry, "ovmf": ovmf, "firmware": firmware,
-            "kernel": kernel, "initrd": initrd,
+            "kernel": kernel, "initrd": initrd, "svsm": svsm, "vars": vars, "document": document,
         ]
         return all.compactMapValues { $0 }
     }
 
-    /// Names of the inputs given, as options.
-    var names: [String] {
-        (paths.keys.sorted() + (dir == nil ? [] : ["dir"]) + (mode == nil ? [] : ["mode"]))
-            .map { String($0.map { $0 == "_" ? "-" : $0 }) }
-    }
+    /// Names of the inputs given.
+    var inputNames: Set<String> { Set(paths.keys).union(dir == nil ? [] : ["dir"]) }
+
+    /// The same as options, with `mode`.
+    var names: [String] { inputNames.sorted().map(Self.option) + (mode == nil ? [] : ["mode"]) }
+
+    /// Options spell with `-` what inputs spell with `_`.
+    static func option(_ name: String) -> String { String(name.map { $0 == "_" ? "-" : $0 }) }
 
     /// Whether `name` is an input that could be given and was not.
     func lacks(_ name: String) -> Bool { paths[name] == nil }
 
-    func read() throws(Finding) -> [String: [UInt8]] {
-        var inputs: [String: [UInt8]] = [:]
-        for (name, path) in paths { inputs[name] = try Input.read(path) }
-        if let dir { inputs.merge(try Self.folder(dir)) { first, _ in first } }
-        return inputs
+    /// Refuses what `kind` would ignore; an unknown kind is for the judge to refuse.
+    func check(_ kind: String) throws {
+        let known = Batch.aliases[kind] ?? kind
+        if let stray = Judge.unused(inputNames, of: known) {
+            throw ValidationError(
+                "--\(Self.option(stray.name)) is not used by --kind \(kind): \(Self.option(stray.why)).")
+        }
+        guard mode == nil || Judge.inputs(of: known) == nil else {
+            throw ValidationError("--mode is not used by --kind \(kind).")
+        }
     }
 
-    /// Most files read from a folder, and most bytes of them together.
+    /// The inputs of `kind`, read.
+    func read(kind: String) throws(Finding) -> [String: [UInt8]] {
+        var reader = CaseReader(kind: kind)
+        for (name, path) in paths.sorted(by: { $0.key < $1.key }) { try reader.read(name, path) }
+        if let dir { try reader.read("dir", dir) }
+        return reader.inputs
+    }
+}
+
+/// Reads the inputs of one case: only those that its kind takes, each within its bound and all within one.
+struct CaseReader {
+    private(set) var inputs: [String: [UInt8]] = [:]
+    private let limits: [String: Int]
+    /// Bytes that may still be read.
+    private var left = Judge.maximumTotal
+
+    init(kind: String) { limits = Judge.inputs(of: kind) ?? [:] }
+
+    func takes(_ name: String) -> Bool { limits[name] != nil }
+
+    /// Reads a file, or the folder `dir`, into `inputs`; nothing where the kind takes no such input.
+    mutating func read(_ name: String, _ path: String) throws(Finding) {
+        guard let limit = limits[name] else { return }
+        if name == "dir" {
+            try readFolder(path)
+        } else {
+            try readFile(name, path, limit: limit)
+        }
+    }
+
+    private mutating func readFile(_ name: String, _ path: String, limit: Int) throws(Finding) {
+        let bytes = try Input.read(path, limit: min(limit, left))
+        left -= bytes.count
+        inputs[name] = bytes
+    }
+
+    /// Most files, and most folders, below a folder.
     static let maximumFiles = 1024
-    static let maximumTotal = 512 << 20
 
     /// Every regular file below `folder` as `dir/<relative path>`; links are not followed.
-    static func folder(_ folder: String) throws(Finding) -> [String: [UInt8]] {
-        var inputs: [String: [UInt8]] = [:]
-        var total = 0
+    private mutating func readFolder(_ folder: String) throws(Finding) {
+        var (files, folders) = (0, 0)
         var pending = [""]
         while let relative = pending.popLast() {
-            for (name, isFolder) in try list(folder + relative) {
+            for (name, isFolder) in try Self.list(folder + relative) {
                 let path = "\(relative)/\(name)"
                 if isFolder {
-                    guard pending.count < maximumFiles else { throw tooMuch(folder) }
+                    folders += 1
+                    guard folders <= Self.maximumFiles else { throw Self.tooMany(folder) }
                     pending.append(path)
                 } else {
-                    let bytes = try Input.read(folder + path)
-                    total += bytes.count
-                    guard inputs.count < maximumFiles, total <= maximumTotal else { throw tooMuch(folder) }
-                    inputs["dir\(path)"] = bytes
+                    files += 1
+                    guard files <= Self.maximumFiles else { throw Self.tooMany(folder) }
+                    try readFile("dir\(path)", folder + path, limit: Judge.maximumTotal)
                 }
             }
         }
-        return inputs
     }
 
-    private static func tooMuch(_ folder: String) -> Finding {
-        FileError(path: folder, "more than \(maximumFiles) files or \(maximumTotal) bytes").finding
+    private static func tooMany(_ folder: String) -> Finding {
+        FileError(path: folder, "more than \(maximumFiles) files or folders").finding
     }
 
     /// Names in a folder with whether each is a folder; anything but folders and regular files is left out.
@@ -116,6 +161,7 @@ struct RawInputs: ParsableArguments {
             case S_IFREG: names.append((name, false))
             default: continue
             }
+            guard names.count <= 2 * maximumFiles else { throw tooMany(path) }
         }
         return names.sorted { $0.name < $1.name }
     }

@@ -2,14 +2,26 @@ import Attestation
 import Bytes
 import Glibc
 
+/// Instead of the standard library's, which buffers and says nothing of what it could not write.
+func print(_ text: String, terminator: String = "\n") { Report.out(text + terminator) }
+
 /// How results look on a terminal and in JSON.
 enum Report {
-    /// Writes a result to standard output.
+    /// Writes a result to standard output. A result that gets lost is a failure (exit code 1), whatever it said.
     static func out(_ text: String) {
         var rest = Array(text.utf8)[...]
         while !rest.isEmpty {
             let count = unsafe rest.withUnsafeBytes { unsafe write(STDOUT_FILENO, $0.baseAddress, $0.count) }
-            if count > 0 { rest = rest.dropFirst(count) } else if errno != EINTR { return }
+            let code = errno
+            if count > 0 {
+                rest = rest.dropFirst(count)
+            } else if code == EAGAIN {
+                var waiting = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)
+                _ = unsafe poll(&waiting, 1, -1)
+            } else if code != EINTR {
+                standardError("nacre: writing the result: \(unsafe String(cString: strerror(code)))")
+                exit(Exit.failed.rawValue)
+            }
         }
     }
 

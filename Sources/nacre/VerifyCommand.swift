@@ -1,6 +1,8 @@
 import ArgumentParser
 import Attestation
 import Bytes
+import Crypto
+import Manifest
 import Provisioning
 
 struct VerifyCommand: ParsableCommand {
@@ -52,8 +54,8 @@ struct VerifyCommand: ParsableCommand {
             throw ValidationError("Give an endpoint or --evidence, not both.")
         }
         if let clusterID, clusterID.bytes.count != 32 { throw ValidationError("--cluster-id must be 32 bytes") }
-        guard manifest == nil || (bundle == nil) == (trustRoot == nil) else {
-            throw ValidationError("--bundle and --trust-root go together.")
+        guard endpoint == nil && evidence == nil || bundle == nil || manifest != nil else {
+            throw ValidationError("--bundle goes with --manifest.")
         }
     }
 
@@ -85,14 +87,29 @@ struct VerifyCommand: ParsableCommand {
         guard let cluster = try directory.cluster().document() else {
             throw ValidationError("Give an endpoint or --evidence, or --dir with a cluster.")
         }
+        guard !cluster.nodes.isEmpty else {
+            throw ValidationError("The cluster in --dir has no nodes: there is nothing to verify.")
+        }
+        if manifest == nil, let path = cluster.manifest, let expected = cluster.manifestDigest {
+            let actual = HashAlgorithm.sha256.hash(try Input.read(path, limit: Manifest.maximumSize))
+            guard actual == expected else {
+                throw Finding(
+                    "manifest-digest", claim: path, expected: Hex.encode(expected), actual: Hex.encode(actual),
+                    source: "cluster.json",
+                    next: "the manifest has changed since the nodes were made: name it with --manifest")
+            }
+        }
         var rejected = false
         var isSilent = false
         for node in cluster.nodes {
-            guard let endpoint = EvidenceClient.Endpoint(argument: node.endpoint) else { continue }
+            guard let endpoint = EvidenceClient.Endpoint(argument: node.endpoint) else {
+                throw ValidationError("\(node.name) in cluster.json has no endpoint: \(node.endpoint)")
+            }
             output.note("\(node.name) at \(node.endpoint):")
             let judgement = try NodeJudgement(
-                manifest: manifest ?? cluster.manifest, bundle: manifest == nil ? cluster.bundle : bundle,
-                trustRoot: manifest == nil ? cluster.trustRoot : trustRoot, embedded: nil, policy: policy.policy,
+                manifest: manifest ?? cluster.manifest, bundle: bundle ?? (manifest == nil ? cluster.bundle : nil),
+                trustRoot: trustRoot ?? (manifest == nil ? cluster.trustRoot : nil), embedded: nil,
+                policy: policy.policy,
                 fallback: policy.fallback(cluster.rules), at: time.instant)
             let nonce = try EvidenceClient.nonce(nonce)
             do {

@@ -76,6 +76,21 @@ import Testing
         #expect(!verdict.unchecked.contains("tpm/sha256/11"))
     }
 
+    @Test func `where no register is compared, nothing is accepted`() throws {
+        var policy = AppraisalPolicy.development
+        for banks: [HashAlgorithm] in [[.sha512], [.sha256, .sha512]] {
+            policy.banks = banks
+            let verdict = try Self.judge(SyntheticNode(), policy: policy).verdict
+            #expect(verdict.reason == "register-missing")
+            #expect(verdict.finding?.claim == "tpm/sha512")
+        }
+        let empty = try SyntheticNode.manifest { document in document["tpm"] = [:] }
+        #expect(try Self.judge(SyntheticNode(), manifest: empty).verdict.reason == "register-missing")
+        #expect(throws: Finding.self) {
+            try SyntheticNode.manifest { document in document["tpm"] = ["sha256": [:]] }
+        }
+    }
+
     @Test func `a register that the policy wants and the manifest does not know is refused`() throws {
         var policy = AppraisalPolicy.development
         policy.registers = [2]

@@ -1,4 +1,5 @@
 import Bytes
+import TDX
 import TPM
 import TestKit
 import Testing
@@ -39,6 +40,38 @@ import Testing
         #expect(pinned.hasPrefix(isSNP ? "snp-policy-" : "tdx-policy-"), "\(pinned)")
         #expect(try reason(vector) { inputs, _ in inputs["pcrs"] = Array("{}".utf8) } == "pcr-missing")
         #expect(try reason(vector) { inputs, _ in inputs["hcl"] = nil } == "parse-missing")
+    }
+
+    /// The TDREPORT beside a genuine quote must say what the quote says, in every field that both have.
+    @Test(arguments: samples.filter { $0.inputs["quote"] != nil })
+    func refusesATDReportThatIsNotTheQuotes(_ vector: Vectors.Case) throws {
+        let changes: [(name: String, change: (inout TDBody) -> Void)] = [
+            ("mr_td", { $0.mrTD[0] ^= 1 }), ("mr_config_id", { $0.mrConfigID[1] ^= 1 }),
+            ("mr_owner", { $0.mrOwner[2] ^= 1 }), ("mr_owner_config", { $0.mrOwnerConfig[3] ^= 1 }),
+            ("rtmr0", { $0.rtmrs[0][47] ^= 1 }), ("rtmr1", { $0.rtmrs[1][47] ^= 1 }),
+            ("rtmr2", { $0.rtmrs[2][47] ^= 1 }), ("rtmr3", { $0.rtmrs[3][47] ^= 1 }),
+            ("xfam", { $0.xfam[0] ^= 1 }), ("mr_seam", { $0.mrSEAM[0] ^= 1 }),
+            ("mr_signer_seam", { $0.mrSignerSEAM[0] ^= 1 }), ("seam_attributes", { $0.seamAttributes[0] ^= 1 }),
+            ("tee_tcb_svn", { $0.teeTCBSVN[0] ^= 1 }),
+            ("td_attributes", { $0.attributes = TDAttributes(rawValue: $0.attributes.rawValue ^ 0x4000_0000) }),
+        ]
+        for (name, change) in changes {
+            let found = try reason(vector) { inputs, _ in
+                guard let hcl = inputs["hcl"], var report = try? TDReport(parsing: Array(hcl[32..<1056])) else {
+                    return
+                }
+                change(&report.body)
+                inputs["hcl"] = Array(hcl[..<32]) + report.serialize() + Array(hcl[1056...])
+            }
+            #expect(found == "hcl-tdreport", "\(name)")
+        }
+        // The same damage without the hash that goes with it.
+        #expect(try reason(vector) { inputs, _ in inputs["hcl"]?[32 + 512 + 16] ^= 1 } == "parse-hash")
+        var inputs: [String: [UInt8]] = [:]
+        for name in vector.inputs.keys { inputs[name] = try vector.read(name) }
+        let verdict = Judge.judge(
+            EvidenceCase(kind: "azure", inputs: inputs, policy: vector.policy, time: vector.time))
+        #expect(verdict.isAccepted && verdict.unchecked.contains("hcl.tdreport.mac"))
     }
 
     /// Another machine's key: the chain is good, the key is not.

@@ -31,6 +31,44 @@ import Testing
         }
     }
 
+    @Test(arguments: [
+        ("vcpu_family", 271), ("vcpu_family", -1), ("vcpu_model", 256), ("vcpu_stepping", 16),
+    ])
+    func processorNumbersBeyondCPUIDAreRefused(name: String, value: Int) throws {
+        func claim(_ name: String, _ value: Int) -> String {
+            var policy: [String: JSON] = ["vcpus": 1, "vcpu_family": 270, "vcpu_model": 255, "vcpu_stepping": 15]
+            policy[name] = .integer(Int128(value))
+            let verdict = Judge.judge(
+                EvidenceCase(
+                    kind: "snp-measure", inputs: ["ovmf": []], policy: .object(policy), time: Instant(seconds: 0)))
+            #expect(verdict.reason == "parse-range")
+            return verdict.finding?.claim ?? ""
+        }
+        #expect(claim(name, value).contains(name))
+        #expect(!claim(name, 1).contains(name), "then it is the empty firmware that is refused")
+    }
+
+    @Test func everyKindHasItsInputsListed() {
+        #expect(Set(Judge.inputs.keys) == Set(Judge.kinds.keys))
+        for vector in Judge.kinds.keys.sorted().flatMap({ Vectors.cases($0) }) {
+            #expect(Judge.unused(Set(vector.inputs.keys), of: vector.kind)?.name == nil, "\(vector.id)")
+        }
+        #expect(Judge.unused(["ak_roots"], of: "tpmquote")?.name == "ak_roots")
+        #expect(Judge.unused(["ak_roots", "ak_chain"], of: "tpmquote")?.name == nil)
+        #expect(Judge.unused(["report", "quote"], of: "snp")?.name == "quote")
+        #expect(Judge.unused(["vek", "auxblob"], of: "snp")?.name == "auxblob")
+        #expect(Judge.unused(["anything"], of: "sgx")?.name == nil)
+    }
+
+    @Test func svsmGoesWithItsMode() {
+        let verdict = Judge.judge(
+            EvidenceCase(
+                kind: "snp-measure", inputs: ["ovmf": [], "svsm": []], policy: ["mode": "snp"],
+                time: Instant(seconds: 0)))
+        #expect(verdict.reason == "parse-form")
+        #expect(verdict.finding?.claim == "svsm")
+    }
+
     /// A case with its inputs read; a folder becomes `dir/<path>`.
     static func evidence(_ vector: Vectors.Case) throws -> EvidenceCase {
         var inputs: [String: [UInt8]] = [:]

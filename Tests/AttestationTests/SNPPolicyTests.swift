@@ -54,7 +54,8 @@ import Testing
             (#"{}"#, "ok"),
             (#"{"measurement":"\#(bb)"}"#, "ok"), (#"{"measurement":["00","\#(bb)"]}"#, "ok"),
             (#"{"measurement":[]}"#, "policy-measurement"), (#"{"measurement":"bb"}"#, "policy-measurement"),
-            (#"{"deny_measurement":"\#(bb)"}"#, "policy-measurement"), (#"{"deny_measurement":["00"]}"#, "ok"),
+            (#"{"deny_measurement":"\#(bb)"}"#, "policy-measurement"),
+            (#"{"deny_measurement":["\#(aa.prefix(96))"]}"#, "ok"),
             (#"{"report_data":"\#(aa)"}"#, "ok"), (#"{"report_data":"\#(aa.uppercased())"}"#, "ok"),
             (#"{"report_data":"\#(aa.dropLast(2))"}"#, "policy-report-data"),
             (#"{"report_data":"\#(aa)00"}"#, "policy-report-data"), (#"{"report_data":""}"#, "policy-report-data"),
@@ -72,6 +73,8 @@ import Testing
             (#"{"report_id":"\#(String(repeating: "ff", count: 32))"}"#, "policy-report-id"),
             (#"{"chip_id":["\#(chip)"]}"#, "ok"), (#"{"chip_id":"\#(chip.dropLast(112))"}"#, "policy-chip-id"),
             (#"{"deny_chip_id":["\#(chip)"]}"#, "policy-chip-id"),
+            (#"{"deny_chip_id":"\#(chip.prefix(16))"}"#, "policy-chip-id"),
+            (#"{"deny_chip_id":"\#(aa.prefix(16))"}"#, "ok"), (#"{"deny_chip_id":[]}"#, "ok"),
             (#"{"vmpl":0}"#, "ok"), (#"{"vmpl":[1,0]}"#, "ok"), (#"{"vmpl":1}"#, "policy-vmpl"),
             (#"{"min_guest_svn":7}"#, "ok"), (#"{"min_guest_svn":8}"#, "policy-min-guest-svn"),
             (#"{"min_report_version":5}"#, "ok"), (#"{"min_report_version":6}"#, "policy-min-report-version"),
@@ -90,6 +93,8 @@ import Testing
             (#"{"min_tcb_by_product":{"Milan":{"snp":27},"Turin":{"fmc":9}}}"#, "ok"),
             (#"{"min_tcb_by_product":{"Milan":{"snp":28}}}"#, "policy-min-tcb"),
             (#"{"min_tcb_by_product":{"Genoa":{"snp":1}}}"#, "policy-min-tcb"),
+            (#"{"min_tcb_by_product":{"Milan":{"snp":27}},"min_tcb_current":true}"#, "ok"),
+            (#"{"min_tcb":{"bl":4},"min_tcb_by_product":{"Milan":{"snp":27}},"min_tcb_committed":true}"#, "ok"),
             (#"{"require_committed_eq_current":true}"#, "ok"),
             (#"{"allow_smt":true}"#, "ok"), (#"{"allow_smt":false}"#, "policy-smt"),
             (#"{"require_single_socket":true}"#, "policy-single-socket"), (#"{"require_single_socket":false}"#, "ok"),
@@ -142,6 +147,12 @@ import Testing
         #expect(
             try judge(#"{"min_tcb":{"snp":27},"min_tcb_launch":true}"#, lowLaunch).reason == "policy-min-tcb-launch")
         #expect(try judge(#"{"min_tcb":{"snp":27}}"#, lowLaunch).reason == "ok")
+        let byProduct = #"{"min_tcb_by_product":{"Milan":{"snp":27}},"min_tcb_launch":true}"#
+        #expect(try judge(byProduct, lowLaunch).reason == "policy-min-tcb-launch")
+        #expect(try !judge(byProduct, lowLaunch).unchecked.contains("launch_tcb"))
+        // Both minima hold.
+        let both = #"{"min_tcb":{"bl":4},"min_tcb_by_product":{"Milan":{"snp":27}},"min_tcb_launch":true}"#
+        #expect(try judge(both, lowLaunch).reason == "policy-min-tcb-launch")
         let impossible = try subject { $0.currentTCB = RawTCBVersion(0xDE1A_0000_0000_0004) }
         #expect(try judge("{}", impossible).reason == "tcb-order")
         #expect(try judge(#"{"require_committed_eq_current":true}"#, impossible).reason == "policy-committed")
@@ -174,6 +185,14 @@ import Testing
         #"{"product":"Naples"}"#, #"{"signing_key":"pek"}"#, #"{"allow_debug":"yes"}"#, #"{"allow_debug":1}"#,
         #"{"platform_info_required_bits":[64]}"#, #"{"platform_info_required_bits":"zz"}"#,
         #"{"platform_info_required_bits":1.5}"#, "[]", "null",
+        // What would be no floor, deny nobody or accept anybody.
+        #"{"min_tcb":true}"#, #"{"min_tcb_launch":true}"#, #"{"min_tcb_current":true}"#, #"{"min_tcb_committed":true}"#,
+        #"{"deny_measurement":"00"}"#, #"{"deny_measurement":""}"#, #"{"deny_chip_id":["0102030405060708090a"]}"#,
+        #"{"deny_host_data":"00"}"#, #"{"deny_report_data":"00"}"#, #"{"deny_family_id":"00"}"#,
+        #"{"deny_id_key_digest":"00"}"#, #"{"deny_author_key_digest":"00"}"#, #"{"deny_image_id":"00"}"#,
+        #"{"deny_report_id":"00"}"#, #"{"deny_report_id_ma":"00"}"#, #"{"csp_id":""}"#, #"{"csp_id":["CN=x",""]}"#,
+        #"{"platform_info_required_bits":"+1"}"#, #"{"platform_info_required_bits":"-0"}"#,
+        #"{"platform_info_forbidden_bits":"0x+1"}"#, #"{"platform_info_required_bits":"0x"}"#,
     ])
     func unknownKeysAndFormsAreRefused(_ policy: String) throws {
         #expect(try judge(policy).reason.hasPrefix("parse-"), "\(policy)")

@@ -94,6 +94,13 @@ import Testing
         }
     }
 
+    @Test(arguments: ["min_tcb_eval", "min_qe_svn", "min_pce_svn"])
+    func aFloorBelowZeroIsMalformed(_ key: String) throws {
+        #expect(throws: ParseError.self) { try TDXPolicy(.object([key: .integer(-1)])) }
+        #expect(throws: ParseError.self) { try TDXPolicy(.object([key: "1"])) }
+        _ = try TDXPolicy(.object([key: 0]))
+    }
+
     @Test func missingInputsAreNamed() {
         let verdict = Judge.judge(EvidenceCase(kind: "tdx", inputs: [:], time: Instant(seconds: 0)))
         #expect(verdict.reason == "parse-missing")

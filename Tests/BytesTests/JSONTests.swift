@@ -29,6 +29,13 @@ import Testing
         #expect(throws: ParseError.self) { try JSON(parsing: "[1,2]", limit: 4) }
     }
 
+    @Test func `values are counted, nested ones too`() throws {
+        func list(_ count: Int) -> String { "[" + String(repeating: "[],", count: count - 1) + "[]]" }
+        _ = try JSON(parsing: list(JSON.maximumValues - 1))
+        let error = #expect(throws: ParseError.self) { try JSON(parsing: list(JSON.maximumValues)) }
+        #expect(error?.detail == "range")
+    }
+
     @Test func `numbers keep their value`() throws {
         #expect(try JSON(parsing: "18446744073709551615").unsigned == .max)
         #expect(try JSON(parsing: "-9223372036854775808") == .integer(Int128(Int64.min)))

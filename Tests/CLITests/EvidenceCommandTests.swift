@@ -94,6 +94,52 @@ import Testing
 
     // MARK: Raw inputs
 
+    @Test func `a signature that is named is checked, or its absence said`() throws {
+        let release = try Release()
+        let evidence = ["--evidence", release.file("evidence.json"), "--manifest", release.file("manifest.json")]
+        for command in [["verify"], ["evidence", "verify"]] {
+            for lone in [["--bundle", "/etc/passwd"], ["--trust-root", release.file("key.pub")]] {
+                let result = try Tool.run([Nacre.path] + command + evidence + lone + ["--allow-development"])
+                #expect(result.status == 2)
+                #expect(result.errors.contains("go together"))
+            }
+        }
+        let out = release.file("bundle.json")
+        let other = try Release()
+        _ = try other.folder.file("manifest.json", SyntheticNode.manifest(releaseCounter: 9).bytes)
+        let bundled = try Nacre.run(
+            "evidence", "bundle", "--evidence", release.file("evidence.json"), "--manifest",
+            other.file("manifest.json"),
+            "--bundle", release.file("manifest.json.sigstore.json"), "--out", out)
+        #expect(bundled.status == 2 || bundled.status == 3 || bundled.status == 1)
+        #expect(bundled.errors.contains("manifest-digest"))
+        #expect(unsafe access(out, F_OK) != 0)
+    }
+
+    @Test func `a cluster without nodes, and one whose manifest has changed, are not verified`() throws {
+        let release = try Release()
+        func verify(_ nodes: JSON, digest: [UInt8]) throws -> Tool.Output {
+            let document: JSON = .fields([
+                "schema": "nacre.cluster.v1", "provider": "qemu", "clusterID": .hex([UInt8](repeating: 1, count: 32)),
+                "created": "2027-01-15T00:00:00Z", "rules": "development",
+                "manifest": .string(release.file("manifest.json")), "manifestDigest": .hex(digest),
+                "firmware": ["code": "/f/code", "variables": "/f/vars"], "memoryMiB": 2048, "processors": 2,
+                "nodes": nodes,
+            ])
+            _ = try release.folder.file("cluster.json", document.compact)
+            return try Nacre.run("verify", "--dir", release.path)
+        }
+        let digest = HashAlgorithm.sha256.hash(try SyntheticNode.manifest().bytes)
+        let empty = try verify([], digest: digest)
+        #expect(empty.status == 2)
+        #expect(empty.errors.contains("nothing to verify"))
+        let node: JSON = ["name": "control-plane-0", "role": "control-plane", "endpoint": "https://127.0.0.1:1"]
+        let changed = try verify([node], digest: [UInt8](repeating: 0, count: 32))
+        #expect(changed.status == 3)
+        #expect((changed.text + changed.errors).contains("manifest-digest"))
+        #expect(try verify([node], digest: digest).status == 1)
+    }
+
     @Test func `raw inputs are options of their kind`() throws {
         let release = try Release()
         let tpm = try #require(try release.node.evidence().tpm)
@@ -168,6 +214,79 @@ import Testing
         #expect(try Nacre.run("evidence", "verify", "--batch", folder.path + "/absent").status == 2)
         let broken = try folder.file("broken.json", "[]")
         #expect(try Nacre.run("evidence", "verify", "--batch", broken).status == 2)
+    }
+
+    @Test func `inputs that a kind would ignore are refused by name`() throws {
+        let folder = try TemporaryFolder()
+        let empty = try folder.file("empty", [])
+        func refused(_ kind: String, _ arguments: String...) throws {
+            let result = try Tool.run([Nacre.path, "evidence", "verify", "--kind", kind] + arguments)
+            #expect(result.status == 2, "\(arguments)")
+            #expect(result.errors.contains(arguments.first ?? "") && result.errors.contains(kind), "\(result.errors)")
+        }
+        try refused("tpmquote", "--ak-roots", empty, "--attest", empty)
+        for option in ["--roots", "--quote", "--collateral", "--rtmrs", "--mode", "--dir", "--document"] {
+            try refused("tpmquote", option, empty)
+        }
+        try refused("snp", "--nonce", "00ff")
+        let kind = try Nacre.run("evidence", "verify", "--kind", "snp", "--allow-development")
+        #expect(kind.status == 2)
+        // The options that messages name exist.
+        for (kind, option) in [("nitrotpm", "--document"), ("snp-measure", "--svsm"), ("snp-measure", "--vars")] {
+            let result = try Nacre.run("evidence", "verify", "--kind", kind, option, empty, "-o", "json")
+            #expect(!result.errors.contains("is not used") && !result.errors.contains("Unknown"), "\(result.errors)")
+        }
+        let cases: [JSON] = [
+            [
+                "id": "stray", "kind": "tpmquote", "inputs": ["attest": "empty", "quote": "empty"],
+                "time": "2026-01-01T00:00:00Z",
+            ]
+        ]
+        let index = try folder.file("index.json", JSON.object(["format": 1, "cases": .array(cases)]).compact)
+        let batch = try Nacre.run("evidence", "verify", "--batch", index, "-o", "json")
+        #expect(batch.status == 0)
+        #expect(try Nacre.json(batch)["reason"]?.string == "parse-form")
+        #expect(try Nacre.json(batch)["claim"]?.string == "case.inputs.quote")
+        for stray in [["--at", "2026-01-01T00:00:00Z"], ["--nonce", "00ff"], ["--policy", empty]] {
+            let result = try Tool.run([Nacre.path, "evidence", "verify", "--batch", index] + stray)
+            #expect(result.status == 2)
+            #expect(result.errors.contains(stray.first ?? ""), "\(result.errors)")
+        }
+    }
+
+    @Test func `the inputs of a case are bounded together`() throws {
+        let folder = try TemporaryFolder()
+        let path = folder.path + "/dir"
+        #expect(unsafe mkdir(path, 0o700) == 0)
+        for name in ["one", "two"] {
+            #expect(unsafe truncate(try folder.file("dir/\(name)", []), 33 << 20) == 0)
+        }
+        let result = try Nacre.run("evidence", "verify", "--kind", "pcr11", "--dir", path)
+        #expect(result.status == 2)
+        #expect(result.errors.contains("parse-unreadable: \(path)/two"), "\(result.errors)")
+        let big = try folder.file("big", [])
+        #expect(unsafe truncate(big, 2 << 20) == 0)
+        let report = try Nacre.run("evidence", "verify", "--kind", "snp", "--report", big, "--vek", big)
+        #expect(report.status == 2)
+        #expect(report.errors.contains("parse-unreadable: \(big)"), "\(report.errors)")
+    }
+
+    @Test(arguments: [
+        "exec \"$0\" policy show > /dev/full", "exec \"$0\" policy show >&-", "exec \"$0\" --help >&-",
+        // A pipe that nobody reads any more.
+        "mkfifo \"$1\" && exec 3<>\"$1\" 4>\"$1\" 3>&- && exec \"$0\" policy show >&4",
+    ])
+    func `a result that gets lost is a failure`(script: String) throws {
+        let folder = try TemporaryFolder()
+        let result = try Tool.run(["sh", "-c", script, Nacre.path, folder.path + "/fifo"])
+        #expect(result.status == 1)
+        #expect(result.errors.contains("writing the result"), "\(result.errors)")
+    }
+
+    @Test func `a nonce of the wrong length is refused with the usage of its own command`() throws {
+        let result = try Nacre.run("evidence", "collect", "--endpoint", "127.0.0.1:1", "--out", "/x", "--nonce", "00")
+        #expect(result.status == 2)
+        #expect(result.errors.contains("nacre evidence collect"), "\(result.errors)")
     }
 
     @Test func `every recorded case of a kind known here is judged right`() throws {

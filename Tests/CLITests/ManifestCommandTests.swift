@@ -26,8 +26,10 @@ import Testing
         let create = try Nacre.run(
             "manifest", "create", "--measurements", document, "--raw", image, "--uki", image, "--root-hash",
             String(repeating: "0a", count: 32), "--lock", document, "--profile", "production", "--release-counter", "5",
-            "--not-after", "2030-01-01T00:00:00Z", "--tool", "swift=6.3.1", "--out", "\(path)/m.json")
+            "--not-after", "2030-01-01T00:00:00Z", "--tool", "swift=6.3.1", "--out", "\(path)/m.json",
+            "-o", "json")
         #expect(create.status == 0, "\(create.errors)")
+        #expect(try Nacre.json(create)["schema"]?.string == "nacre.manifest-create.v1")
         let written = try Manifest(parsing: readFile("\(path)/m.json"))
         #expect(written.phase == "ready")
         #expect(written.files.raw.size == 100_000)
@@ -41,8 +43,10 @@ import Testing
         #expect(try Nacre.run("manifest", "keygen", "--out", "\(path)/dev.key").status == 1)
         #expect(try readFile("\(path)/dev.key") == first)
 
-        let sign = try Nacre.run("manifest", "sign", "--manifest", "\(path)/m.json", "--key", "\(path)/dev.key")
+        let sign = try Nacre.run(
+            "manifest", "sign", "--manifest", "\(path)/m.json", "--key", "\(path)/dev.key", "-o", "json")
         #expect(sign.status == 0, "\(sign.errors)")
+        #expect(try Nacre.json(sign)["schema"]?.string == "nacre.manifest-sign.v1")
         let verify = try Nacre.run(
             "manifest", "verify", "--manifest", "\(path)/m.json", "--bundle", "\(path)/m.json.sigstore.json",
             "--trust-root", "\(path)/dev.key.trustroot.json", "--at", Self.time, "-o", "json")

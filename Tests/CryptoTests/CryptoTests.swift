@@ -117,7 +117,10 @@ private func hex(_ text: String) -> [UInt8] { Hex.decode(text.filter { $0 != " "
 
     @Test func `an encrypted key does not make anybody ask for a passphrase`() {
         let pem = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n"
-        #expect(throws: CryptoError.self) { try PrivateKey(pem: Array(pem.utf8)) }
+        let error = #expect(throws: CryptoError.self) { try PrivateKey(pem: Array(pem.utf8)) }
+        #expect(error?.message.contains("is encrypted") == true)
+        let other = #expect(throws: CryptoError.self) { try PrivateKey(pem: Array("no key".utf8)) }
+        #expect(other?.message.contains("is encrypted") == false)
     }
 
     @Test func `RSA numbers are checked before libcrypto sees them`() {

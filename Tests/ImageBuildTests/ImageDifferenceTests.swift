@@ -1,4 +1,5 @@
 import Bytes
+import Glibc
 import Host
 import Manifest
 import SyntheticNode
@@ -20,6 +21,23 @@ struct ImageDifferenceTests {
         ]
         for (file, json) in files { try HostFiles.write("\(path)/\(file)", Array(json.pretty.utf8)) }
         return path
+    }
+
+    @Test("a FIFO is refused at once, alone and in a directory")
+    func pipes() async throws {
+        let folder = try TemporaryFolder()
+        let fifo = folder.path + "/fifo"
+        #expect(unsafe mkfifo(fifo, 0o600) == 0)
+        let directory = try Self.directory("image", in: folder, version: "257")
+        try HostFiles.remove(directory + "/packages.json")
+        #expect(unsafe mkfifo(directory + "/packages.json", 0o600) == 0)
+        for path in [fifo, directory] {
+            let error = await #expect(throws: Finding.self) { try await ComparedImage(path) }
+            #expect(error?.reason == "parse-unreadable")
+        }
+        #expect(throws: Finding.self) { try HostFiles.read(fifo, limit: 10) }
+        #expect(throws: Finding.self) { try HostFiles.read(fifo, from: 0, limit: 10) }
+        #expect(try !HostFiles.read("/proc/self/stat", limit: 4096).isEmpty)
     }
 
     @Test("directories by package, documents by register and event")

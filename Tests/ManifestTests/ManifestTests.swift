@@ -252,6 +252,34 @@ import Testing
         #expect(signed.reason(bundle: Array(JSON.object(json).compact.utf8)) == "parse-form")
     }
 
+    @Test func `what a bundle says of logs and timestamps has its type, and is named whatever it is`() throws {
+        let signed = try Signed()
+        func bundle(_ key: String, _ value: JSON) throws -> [UInt8] {
+            var json = try JSON(parsing: signed.bundle).object ?? [:]
+            var material = json["verificationMaterial"]?.object ?? [:]
+            material[key] = value
+            json["verificationMaterial"] = .object(material)
+            return Array(JSON.object(json).compact.utf8)
+        }
+        let (log, timestamps) = ("tlogEntries", "timestampVerificationData")
+        let malformed: [(String, JSON)] = [
+            (log, "x"), (log, 5), (log, [:]), (log, ["x"]), (log, [.null]), (timestamps, 5), (timestamps, []),
+            (timestamps, ["rfc3161Timestamps": "x"]), (timestamps, ["rfc3161Timestamps": [1]]),
+        ]
+        for (key, value) in malformed {
+            #expect(signed.reason(bundle: try bundle(key, value)) == "parse-form", "\(key): \(value.compact)")
+        }
+        let empty: [(String, JSON)] = [
+            (log, []), (log, .null), (timestamps, [:]), (timestamps, .null), (timestamps, ["rfc3161Timestamps": []]),
+        ]
+        for (key, value) in empty {
+            let read = try Bundle(parsing: bundle(key, value))
+            #expect(read.logEntries.isEmpty && !read.hasTimestamps, "\(key): \(value.compact)")
+        }
+        #expect(try Bundle(parsing: bundle(timestamps, ["rfc3161Timestamps": [["signedTimestamp": ""]]])).hasTimestamps)
+        #expect(try Bundle(parsing: bundle(timestamps, ["other": 1])).hasTimestamps)
+    }
+
     @Test func `trust roots are strict`() throws {
         let key = try PrivateKey(generating: .p256).publicKey
         let root = try TrustRoot(keys: [.init(key: key, role: .development)])

@@ -1,0 +1,32 @@
+import Bytes
+import Linux
+
+/// Why a disk is not found, made, opened or mounted; `reason` is `disk-…`, or `header-…` where its header is at fault.
+public struct DiskError: Error, Equatable, Sendable {
+    public let finding: Finding
+
+    init(
+        _ detail: String, _ claim: String, expected: String = "", actual: String = "", source: String = "", next: String
+    ) {
+        finding = Finding(
+            "disk-\(detail)", claim: claim, expected: expected, actual: actual, source: source, next: next)
+    }
+
+    init(_ error: HeaderError) { finding = error.finding }
+
+    init(_ error: SystemError, _ claim: String) {
+        self.init(
+            "io", claim, expected: "a disk that can be read and written", actual: "\(error)",
+            next: "look at the disk and its connection, then boot again")
+    }
+
+    /// Whatever a step threw, told by its own reason where it has one.
+    init(wrapping error: any Error, _ claim: String) {
+        switch error {
+        case let error as DiskError: self = error
+        case let error as HeaderError: self.init(error)
+        case let error as SystemError: self.init(error, claim)
+        default: self.init("io", claim, actual: "\(error)", next: "boot again")
+        }
+    }
+}
