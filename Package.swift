@@ -106,8 +106,8 @@ let package = Package(
         .executableTarget(
             name: "bench",
             dependencies: [
-                "Bytes", "Crypto", "COpenSSL", "SEVSNP", "TDX", "Attestation", "AttestedTLS", "Cluster", "Linux",
-                "SyntheticNode",
+                "Bytes", "Crypto", "COpenSSL", "SEVSNP", "TDX", "Manifest", "Attestation", "AttestedTLS", "Cluster",
+                "Linux", "SyntheticNode",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

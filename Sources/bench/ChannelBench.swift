@@ -6,6 +6,7 @@ import Cluster
 import Crypto
 import Glibc
 import Linux
+import Manifest
 import Synchronization
 import SyntheticNode
 
@@ -29,6 +30,7 @@ struct ChannelBench: ParsableCommand {
     func run() throws {
         let plane = try Plane()
         try plane.serve(max(200, count / 10), clients: clients)
+        try plane.explain()
         let before = residentKiB()
         let (start, processor) = (monotonicSeconds(), processSeconds())
         let spent = try plane.serve(count, clients: clients)
@@ -82,14 +84,43 @@ private final class Plane: Sendable {
         let secret = ClusterSecret()
         identity = try ClusterIdentity(clusterID: secret.clusterID, owner: owner.digest)
         let manifest = try SyntheticNode.manifest()
-        let client = try OwnerClient(owner: owner, clusterID: secret.clusterID, now: .now) {
-            Appraisal.judge($0, nonce: $1, reference: .pinned(manifest), policy: .development, cluster: $2, at: time)
-        }
+        let client = try OwnerClient(
+            owner: owner, clusterID: secret.clusterID, now: .now, judge: Self.judge(manifest))
         guard let name = NodeName("control-plane-0") else { throw ValidationError("name") }
         let status = try client.initialise(
             .init(host: "127.0.0.1", port: server.port),
             InitRequest(node: name, role: .controlPlane, manifest: manifest.bytes, policy: .development), secret)
         guard status.phase == .run else { throw ValidationError("init came to \(status.phase)") }
+    }
+
+    /// What of a release is evidence: the quote that this end makes, and the judgement of the other's.
+    func explain() throws {
+        let judge = Self.judge(try SyntheticNode.manifest())
+        let nonce = [UInt8](repeating: 1, count: 32)
+        var documents: [[UInt8]] = []
+        let making = try Self.microseconds(200) {
+            documents.append(Array(try joiner.evidence(nonce).json.compact.utf8))
+        }
+        let judging = try Self.microseconds(200) {
+            let evidence = try Evidence(parsing: documents[0])
+            guard judge(evidence, nonce, .none).verdict.isAccepted else { throw ValidationError("rejected") }
+        }
+        say("own evidence       \(fixed(making, 0)) µs to make, \(documents[0].count) bytes")
+        say("their evidence     \(fixed(judging, 0)) µs to judge")
+    }
+
+    private static func microseconds(_ count: Int, _ body: () throws -> Void) rethrows -> Double {
+        let start = threadSeconds()
+        for _ in 0..<count { try body() }
+        return (threadSeconds() - start) / Double(count) * 1e6
+    }
+
+    private static func judge(_ manifest: Manifest) -> NodeProof.Judge {
+        {
+            Appraisal.judge(
+                $0, nonce: $1, reference: .pinned(manifest), policy: .development, cluster: $2,
+                at: Instant(seconds: 1_800_000_000))
+        }
     }
 
     /// - Returns: processor seconds that the clients' threads used.

@@ -56,8 +56,12 @@ struct ConfigCommand: ParsableCommand {
 
     struct Schema: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Print the JSON Schema of nacre.yaml.")
+        @OptionGroup var output: OutputOptions
 
-        func run() throws { Report.out(ClusterConfig.schema.pretty) }
+        func run() throws {
+            let schema = ClusterConfig.schema
+            Report.out(output.output == .json ? schema.compact + "\n" : schema.pretty)
+        }
     }
 
     static func read(_ path: String) throws -> ClusterConfig {
