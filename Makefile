@@ -202,7 +202,7 @@ test-fuzz:
 	$(STAGE) fuzz-build $(MAKE) --no-print-directory fuzz-build
 	$(STAGE) fuzz tools/fuzz 20000 2
 
-# Against their yardsticks (a stock mkosi image, plain mkosi, openssl): docs/image.md states the results.
+# Against their yardsticks (a stock mkosi image, plain mkosi, openssl): docs/targets.md states the results.
 targets: image
 	tools/targets
 
