@@ -170,7 +170,6 @@ test: test-build
 	@$(STAGE) image $(MAKE) --no-print-directory image
 	@$(MAKE) --no-print-directory test-unit
 	@$(MAKE) --no-print-directory test-fuzz
-	@$(STAGE) disk-guest $(MAKE) --no-print-directory disk-guest
 	@$(MAKE) --no-print-directory test-integration
 
 test-full: export NACRE_MUTATIONS = full

@@ -65,7 +65,7 @@ extension IntegrationTests {
                     $0.string?.hasPrefix("cluster: the node is in \(id.prefix(16))") == true
                 } == true)
             let other = try await node.verify(
-                by: nil, "--cluster-id", String(repeating: "ab", count: 32))
+                "--allow-development", "--cluster-id", String(repeating: "ab", count: 32))
             #expect(other.status == 3)
             #expect(try JSON(parsing: other.output)["reason"]?.string == "cluster-other")
         }
