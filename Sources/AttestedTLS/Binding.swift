@@ -53,7 +53,7 @@ public struct ChannelSession: Sendable {
 
     init(_ tls: TLSConnection, hello: Hello, end: ChannelEnd, ownKey: [UInt8]) throws(ChannelError) {
         do throws(CryptoError) {
-            guard let peer = tls.peerCertificate else {
+            guard let peerKey = tls.peerKey else {
                 throw CryptoError(.connection, "the peer showed no certificate")
             }
             guard tls.version == "TLSv1.3", !tls.isResumed else {
@@ -62,7 +62,7 @@ public struct ChannelSession: Sendable {
             }
             let exporter = try tls.exporter(
                 label: ChannelBinding.exporterLabel, context: [], count: ChannelBinding.exporterSize)
-            peerKey = try peer.publicKey().spki
+            self.peerKey = peerKey
             self.ownKey = ownKey
             self.hello = hello
             self.end = end

@@ -17,6 +17,8 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
     /// Connections that workers have finished their step of, for the waiting thread to take back.
     private let returned = Mutex<[Item]>([])
     private let waker: Waker
+    /// The waiting thread's alone.
+    private let poll: Poll
     private let isStopped = Atomic(false)
 
     /// A connection on its way to a worker or back. Sendable by hand: exactly one thread has it at a time.
@@ -37,7 +39,13 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
             ownKey = try identity.certificate.publicKey().spki
             listener = try StreamSocket(listeningOn: address, port: port, backlog: 1024)
         } catch { throw .connection(error.message) }
-        do { waker = try Waker() } catch { throw .connection("\(error)") }
+        do {
+            waker = try Waker()
+            poll = try Poll()
+        } catch { throw .connection("\(error)") }
+        guard poll.add(listener.descriptor, .input), poll.add(waker.descriptor, .input) else {
+            throw .connection("cannot wait for connections")
+        }
         work = WorkQueue(limit: limits.queue)
     }
 
@@ -62,18 +70,15 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
 
     private func wait() {
         var waiting = WaitingRoom()
-        guard let poll = try? Poll(), poll.add(listener.descriptor, .input), poll.add(waker.descriptor, .input) else {
-            return
-        }
         while !isStopped.load(ordering: .relaxed) {
             for ready in poll.wait(milliseconds: waiting.isEmpty ? 1000 : 100) {
                 if ready == listener.descriptor {
-                    newcomers(&waiting, poll)
+                    newcomers(&waiting)
                 } else if ready == waker.descriptor {
                     waker.clear()
                 } else if let connection = waiting.remove(ready) {
                     poll.remove(ready)
-                    advance(connection, &waiting, poll)
+                    advance(connection, &waiting)
                 }
             }
             for item in returned.withLock({
@@ -82,7 +87,7 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
                 if let error = item.error {
                     end(item.connection, error)
                 } else {
-                    advance(item.connection, &waiting, poll)
+                    advance(item.connection, &waiting)
                 }
             }
             for late in waiting.removeLate() {
@@ -92,7 +97,7 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
         }
     }
 
-    private func newcomers(_ waiting: inout WaitingRoom, _ poll: borrowing Poll) {
+    private func newcomers(_ waiting: inout WaitingRoom) {
         // A bounded number for each round, so that a flood of them cannot keep everyone else waiting.
         for _ in 0..<64 {
             let accepted = nacre_accept4(
@@ -105,16 +110,16 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
                     poll.remove(oldest.tls.socket)
                     end(oldest, .timeout("room for more connections"))
                 }
-                advance(connection, &waiting, poll)
+                advance(connection, &waiting)
             } catch { service.failed(.connection(error.message), nil) }
         }
     }
 
-    private func advance(_ connection: PendingConnection, _ waiting: inout WaitingRoom, _ poll: borrowing Poll) {
+    private func advance(_ connection: PendingConnection, _ waiting: inout WaitingRoom) {
         do throws(ChannelError) {
             switch try connection.advance(admit: { (hello) throws(ChannelRefusal) in try service.admit(hello) }) {
-            case .input: try keep(connection, .input, &waiting, poll)
-            case .output: try keep(connection, .output, &waiting, poll)
+            case .input: try keep(connection, .input, &waiting)
+            case .output: try keep(connection, .output, &waiting)
             case .proof: try hand(connection, prove)
             case .judgement: try hand(connection, judge)
             case .end:
@@ -127,7 +132,7 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
     }
 
     private func keep(
-        _ connection: PendingConnection, _ event: Poll.Event, _ waiting: inout WaitingRoom, _ poll: borrowing Poll
+        _ connection: PendingConnection, _ event: Poll.Event, _ waiting: inout WaitingRoom
     ) throws(ChannelError) {
         guard poll.add(connection.tls.socket, event) else { throw .connection("cannot wait for one more connection") }
         waiting.insert(connection)

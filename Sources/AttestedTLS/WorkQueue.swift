@@ -45,6 +45,8 @@ import Synchronization
             let (step, isStopped) = state.withLock { state in
                 guard state.next < state.steps.count else { return ((@Sendable () -> Void)?.none, state.isStopped) }
                 let step = state.steps[state.next]
+                // What a step holds on to, a connection, goes with it.
+                state.steps[state.next] = {}
                 state.next += 1
                 // Moved together now and then, not each time.
                 if state.next > 256 || state.next == state.steps.count {

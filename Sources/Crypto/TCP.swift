@@ -46,8 +46,18 @@ public struct StreamSocket: ~Copyable, Sendable {
         throw last
     }
 
-    /// Listens on `address` (a literal; `::` takes IPv4 as well) and `port`; port 0 lets the system choose.
+    /// Listens on `address` (a literal; `::` takes IPv4 as well, and is `0.0.0.0` on a kernel without IPv6) and `port`;
+    /// port 0 lets the system choose.
     public init(listeningOn address: String, port: UInt16, backlog: Int32 = 64) throws(CryptoError) {
+        do throws(CryptoError) {
+            self = try StreamSocket(listeningAt: address, port: port, backlog: backlog)
+        } catch {
+            guard address == "::" else { throw error }
+            self = try StreamSocket(listeningAt: "0.0.0.0", port: port, backlog: backlog)
+        }
+    }
+
+    private init(listeningAt address: String, port: UInt16, backlog: Int32) throws(CryptoError) {
         guard let (family, name) = try Self.addresses(address, port, passive: true).first else {
             throw CryptoError(.connection, "\(address): no address")
         }

@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 
 /// Waits for many descriptors at once (epoll(7)).
-public struct Poll: ~Copyable {
+public struct Poll: ~Copyable, Sendable {
     public enum Event: Sendable { case input, output }
 
     private let descriptor: Int32

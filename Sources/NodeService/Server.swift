@@ -33,20 +33,9 @@ public final class Server: Sendable {
     public init(
         port: UInt16, address: String = "::", answer: @escaping @Sendable (HTTPRequest) -> HTTPResponse
     ) throws(CryptoError) {
-        let key = try PrivateKey(generating: .p256)
-        // A freshly booted machine's clock may be far off.
-        let now = Instant.now.seconds
-        let certificate = try Certificate.selfSigned(
-            key: key, commonName: "nacre-node", notBefore: Instant(seconds: now - 86400),
-            notAfter: Instant(seconds: now + 3650 * 86400))
-        tls = try TLSServer(certificate: certificate, key: key)
-        do throws(CryptoError) {
-            listener = Listener(try StreamSocket(listeningOn: address, port: port))
-        } catch {
-            // A kernel without IPv6.
-            guard address == "::" else { throw error }
-            listener = Listener(try StreamSocket(listeningOn: "0.0.0.0", port: port))
-        }
+        let identity = try TLSIdentity(ephemeral: "nacre-node", now: Instant.now)
+        tls = try TLSServer(certificate: identity.certificate, key: identity.key)
+        listener = Listener(try StreamSocket(listeningOn: address, port: port))
         self.answer = answer
         promises = Mutex((0..<Self.threads).map { _ in Deadline.seconds(Self.work) })
     }

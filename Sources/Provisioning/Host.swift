@@ -21,7 +21,7 @@ public struct Host: Sendable {
 
     /// Absolute path of a program.
     /// - Throws: `local-tool` naming the package that holds it.
-    func program(_ name: String, package: String) throws(Finding) -> String {
+    public func program(_ name: String, package: String) throws(Finding) -> String {
         for folder in path where unsafe access("\(folder)/\(name)", X_OK) == 0 { return "\(folder)/\(name)" }
         throw Finding(
             "local-tool", claim: name, expected: "in one of \(path.joined(separator: ", "))", actual: "not there",

@@ -167,14 +167,7 @@ struct Bootstrapper {
         limits.pending = 128
         limits.workers = 4
         limits.queue = 64
-        let server: ChannelServer<ClusterNode>
-        do {
-            server = try ChannelServer(port: Self.channelPort, identity: identity, limits: limits, service: node)
-        } catch {
-            // A kernel without IPv6.
-            server = try ChannelServer(
-                port: Self.channelPort, address: "0.0.0.0", identity: identity, limits: limits, service: node)
-        }
+        let server = try ChannelServer(port: Self.channelPort, identity: identity, limits: limits, service: node)
         try server.start()
         (self.node, channel) = (node, server)
     }

@@ -3,6 +3,7 @@ import Attestation
 import Bytes
 import Glibc
 import Host
+import Provisioning
 
 /// Where collateral comes from that evidence does not bring. Without these options nothing is asked of any network.
 struct CollateralOptions: ParsableArguments {
@@ -71,12 +72,7 @@ private enum Download {
     static let maximumSize = 8 << 20
 
     static func get(_ url: String) throws(Finding) -> CollateralClient.Answer {
-        let environment = Environment.variables(["PATH", "HOME"] + proxies)
-        guard let program = Environment.program("curl", environment["PATH"]) else {
-            throw Finding(
-                "collateral-unreachable", claim: url, expected: "the program curl", actual: "not installed",
-                next: "install curl, or give the collateral as a file")
-        }
+        let program = try Host.current.program("curl", package: "curl")
         var template = Array("/tmp/nacre-fetch-XXXXXX".utf8CString)
         guard unsafe mkdtemp(&template) != nil else {
             throw Finding("collateral-unreachable", claim: url, actual: "no temporary folder")
@@ -90,7 +86,7 @@ private enum Download {
                 "--disable", "--silent", "--show-error", "--fail", "--proto", isPlain ? "=http" : "=https",
                 "--max-time", "\(seconds)", "--max-filesize", "\(maximumSize)", "--dump-header", "headers", "--output",
                 "body", "--", url,
-            ], environment: environment, directory: folder, log: "log")
+            ], environment: proxies, directory: folder, log: "log")
         do {
             try command.run(limit: .seconds(seconds + 5))
         } catch {
@@ -104,7 +100,14 @@ private enum Download {
                 ? try HostFiles.read("\(folder)/body", limit: maximumSize) : [])
     }
 
-    private static let proxies = ["https_proxy", "HTTPS_PROXY", "http_proxy", "no_proxy", "NO_PROXY", "ALL_PROXY"]
+    /// What curl may know of this process's environment.
+    private static var proxies: [String: String] {
+        var found: [String: String] = [:]
+        for name in ["https_proxy", "HTTPS_PROXY", "http_proxy", "no_proxy", "NO_PROXY", "ALL_PROXY"] {
+            if let value = unsafe getenv(name) { found[name] = unsafe String(cString: value) }
+        }
+        return found
+    }
 
     /// Fields of the last answer; what a proxy said comes before it.
     private static func headers(_ bytes: [UInt8]) -> [String: String] {
@@ -119,21 +122,5 @@ private enum Download {
             fields[parts[0].lowercased()] = String(parts[1].drop { $0 == " " })
         }
         return fields
-    }
-}
-
-/// What a program that is started may know of this process's environment.
-private enum Environment {
-    static func variables(_ names: [String]) -> [String: String] {
-        var found: [String: String] = [:]
-        for name in names {
-            if let value = unsafe getenv(name) { found[name] = unsafe String(cString: value) }
-        }
-        return found
-    }
-
-    static func program(_ name: String, _ path: String?) -> String? {
-        (path ?? "/usr/local/bin:/usr/bin:/bin").split(separator: ":").filter { $0.hasPrefix("/") }
-            .map { "\($0)/\(name)" }.first { unsafe access($0, X_OK) == 0 }
     }
 }
