@@ -62,7 +62,7 @@ public struct AttestationKeyTrust: Sendable {
         guard error.isExpired else {
             return Finding(
                 "ak-chain", claim: "ak.chain", expected: "a path to one of the given roots", actual: error.message,
-                source: "the given roots", next: "give the root of the machine's cloud or TPM vendor")
+                source: "the given roots", next: "name the root of the machine's cloud or TPM vendor")
         }
         let early = chain.first { $0.notBefore.map { time < $0 } ?? true }
         let culprit = early ?? chain.first { !$0.isValid(at: time) }
@@ -70,7 +70,7 @@ public struct AttestationKeyTrust: Sendable {
             early == nil ? "ak-expired" : "ak-not-yet-valid", claim: culprit?.subject ?? "ak.chain",
             expected: "valid at \(time)",
             actual: "\(culprit?.notBefore?.description ?? "?") to \(culprit?.notAfter?.description ?? "?")",
-            source: "the certificate", next: "fetch a current certificate for the attestation key")
+            source: "the certificate", next: "fetch a current certificate for the key")
     }
 
     /// The leaf is an end entity and for this use: an endorsement key's certificate is not an attestation key's.
