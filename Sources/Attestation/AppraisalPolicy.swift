@@ -26,7 +26,7 @@ public struct AppraisalPolicy: Sendable, Equatable {
     public var allowTPMRoot: TPMRoot
     /// Authorities for attestation keys, DER; used with `certified` and `development`.
     public var tpmRoots: [[UInt8]]
-    /// Authorities for endorsement keys, DER: vendors of TPMs. Whoever is named here is believed to put such keys into
+    /// Authorities for endorsement keys, DER: vendors of TPMs, roots or the authorities below them. Whoever is named here is believed to put such keys into
     /// TPMs only; a software TPM of the host is not one, whatever its certificate says.
     public var endorsementRoots: [[UInt8]]
     /// Accept images with serial login and other conveniences.

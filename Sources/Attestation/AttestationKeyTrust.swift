@@ -25,7 +25,8 @@ public struct AttestationKeyTrust: Sendable {
     ///
     /// - Parameters:
     ///   - chain: leaf first; the order of the rest does not matter.
-    ///   - roots: trust anchors, self-signed.
+    ///   - roots: trust anchors; self-signed, but for endorsement keys, where a vendor's issuing authority may be named
+    ///     itself: few TPMs bring the certificates between their own and the root's.
     ///   - time: the time to judge at.
     ///   - usage: what the leaf's key has to be for.
     /// - Throws: reasons `ak-chain`, `ak-expired`, `ak-not-yet-valid`, `ak-usage`, `parse-form`.
@@ -46,7 +47,8 @@ public struct AttestationKeyTrust: Sendable {
                 actual: weak.signatureAlgorithm, source: "this verifier")
         }
         do {
-            try first.verifyPath(intermediates: Array(chain.dropFirst()), roots: roots, at: time)
+            try first.verifyPath(
+                intermediates: Array(chain.dropFirst()), roots: roots, at: time, endsAtAny: usage == .endorsement)
         } catch {
             throw Self.finding(error, chain: chain + roots, at: time)
         }

@@ -56,7 +56,9 @@ struct EvidenceServiceTests {
     func routes() {
         #expect(working.answer(HTTPRequest(target: "/v1/healthz")).status == 200)
         #expect(working.answer(HTTPRequest(target: "/v1/healthz?x=1")).status == 400)
-        for target in ["/", "/v1", "/v1/evidence/", "/v2/evidence", "/V1/healthz", "/v1/activate/", "/v1/healthz/../evidence"] {
+        for target in [
+            "/", "/v1", "/v1/evidence/", "/v2/evidence", "/V1/healthz", "/v1/activate/", "/v1/healthz/../evidence",
+        ] {
             #expect(working.answer(HTTPRequest(target: target)).status == 404)
         }
         for method in ["POST", "HEAD", "PUT", "OPTIONS", "get"] {
