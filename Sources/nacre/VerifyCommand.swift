@@ -74,7 +74,9 @@ struct VerifyCommand: ParsableCommand {
                 try judgement.judge(
                     complete, nonce: nonce, cluster: expectation, activation: activation, at: time.instant, output)
             } else if let evidence {
-                let document = try Input.parse(evidence) { bytes in try EvidenceBundle.Document(parsing: bytes) }
+                let document = try Input.parse(evidence, limit: EvidenceBundle.maximumSize) { bytes in
+                    try EvidenceBundle.Document(parsing: bytes)
+                }
                 var embedded: EvidenceBundle?
                 if case .bundled(let bundle) = document { embedded = bundle }
                 let complete = try sources.complete(document.evidence, at: time.instant, output)

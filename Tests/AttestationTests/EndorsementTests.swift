@@ -11,56 +11,27 @@ import Testing
 /// Endorsement certificates and activation in the appraisal of a whole node.
 @Suite struct EndorsementTests {
     static let time = Instant(seconds: 1_780_000_000)
-    static let purpose = TestAuthority.purpose(1)
-    static let agreement = TestAuthority.extensionDER([0x55, 0x1D, 0x0F], critical: true, [0x03, 0x02, 0x03, 0x08])
-
-    /// subjectAltName with manufacturer IBM, a model and a version.
-    static func names(_ count: UInt8 = 3) -> [UInt8] {
-        let texts = ["id:49424D00", "model", "id:00010002"]
-        let attributes = (0..<Int(count)).map { index in
-            DER.element(
-                0x31,
-                DER.sequence([
-                    DER.element(6, [0x67, 0x81, 0x05, 0x02, UInt8(index % 3) + 1]),
-                    DER.element(0x0C, Array(texts[index % 3].utf8)),
-                ]))
-        }
-        let directory = DER.element(0xA4, DER.sequence(attributes))
-        return TestAuthority.extensionDER([0x55, 0x1D, 0x11], critical: false, DER.sequence([directory]))
-    }
-
     let root: TestAuthority
-    let key: PrivateKey
+    let endorsement: SyntheticEndorsement
     let node: SyntheticNode
 
     init() throws {
         root = try TestAuthority(root: "vendor")
-        key = try PrivateKey(generating: .p256)
+        endorsement = try SyntheticEndorsement()
         node = try SyntheticNode()
     }
 
-    /// TPM2B_PUBLIC after template L-2.
-    func area(_ key: PublicKey, attributes: UInt32 = 0x0003_00B2) -> [UInt8] {
-        let template = EndorsementTemplate.all[0].area
-        var area = ByteWriter()
-        area.append(template[2..<6])
-        area.be(attributes)
-        area.append(template[10..<template.count - 68])
-        area.append(TPMPublic.sized(key.coordinates?.x ?? []) + TPMPublic.sized(key.coordinates?.y ?? []))
-        return TPMPublic.sized(area.bytes)
-    }
-
     func certificate(
-        _ extensions: [[UInt8]] = [purpose, agreement, names()], by authority: TestAuthority? = nil,
+        _ extensions: [[UInt8]] = TestAuthority.endorsement, by authority: TestAuthority? = nil,
         until: String = "400101000000Z"
     ) throws -> Certificate {
-        try (authority ?? root).issue("ek", key.publicKey, extensions: extensions, until: until)
+        try (authority ?? root).issue("ek", endorsement.key.publicKey, extensions: extensions, until: until)
     }
 
     func evidence(_ certificate: Certificate, area: [UInt8]? = nil) throws -> Evidence {
         var evidence = try node.evidence()
         evidence.tpm?.endorsementKey = .init(
-            certificate: certificate.der, chain: [], publicArea: area ?? self.area(key.publicKey))
+            certificate: certificate.der, chain: [], publicArea: area ?? endorsement.area())
         return evidence
     }
 
@@ -79,10 +50,12 @@ import Testing
         ).verdict
     }
 
-    /// The right answer, which here only the challenge itself knows.
+    /// The TPM's own answer.
     func activation(_ evidence: Evidence) throws -> Activation {
         let challenge = try ActivationChallenge(evidence, nonce: node.nonce)
-        return Activation(challenge: challenge, proof: challenge.expected)
+        let key = evidence.tpm?.attestationKey ?? []
+        return Activation(
+            challenge: challenge, proof: try endorsement.activate(challenge.request, attestationKey: key))
     }
 
     @Test func certifiedByVendorAndActivation() throws {
@@ -125,8 +98,10 @@ import Testing
         var other = evidence
         other.tpm?.attestationKey = try SyntheticNode().attestationKey
         #expect(try judge(evidence, policy(), activation(other)).reason == "key-activation")
-        other = try self.evidence(certificate(), area: area(PrivateKey(generating: .p256).publicKey))
-        #expect(try judge(evidence, policy(), activation(other)).reason == "key-activation")
+        other = try self.evidence(certificate(), area: SyntheticEndorsement().area())
+        let elsewhere = try ActivationChallenge(other, nonce: node.nonce)
+        let answer = Activation(challenge: elsewhere, proof: elsewhere.expected)
+        #expect(try judge(evidence, policy(), answer).reason == "key-activation")
     }
 
     @Test func certificatesThatDoNotHold() throws {
@@ -138,22 +113,32 @@ import Testing
         #expect(try reason(certificate(), by: other) == "key-ek-chain")
         #expect(try reason(certificate(by: other)) == "key-ek-chain")
         #expect(try reason(certificate(until: "210101000000Z")) == "key-ek-expired")
-        #expect(try reason(certificate([Self.agreement, Self.names()])) == "key-ek-usage")
-        #expect(try reason(certificate([TestAuthority.purpose(3), Self.agreement, Self.names()])) == "key-ek-usage")
-        #expect(try reason(certificate([Self.purpose, Self.names()])) == "key-ek-usage")
+        #expect(try reason(certificate([TestAuthority.keyAgreement, TestAuthority.tpmNames()])) == "key-ek-usage")
+        #expect(
+            try reason(certificate([TestAuthority.purpose(3), TestAuthority.keyAgreement, TestAuthority.tpmNames()]))
+                == "key-ek-usage")
+        #expect(try reason(certificate([TestAuthority.purpose(1), TestAuthority.tpmNames()])) == "key-ek-usage")
         let signing = TestAuthority.digitalSignature
-        #expect(try reason(certificate([Self.purpose, signing, Self.names()])) == "key-ek-usage")
-        #expect(try reason(certificate([Self.purpose, Self.agreement])) == "key-ek-names")
-        #expect(try reason(certificate([Self.purpose, Self.agreement, Self.names(2)])) == "key-ek-names")
-        #expect(try reason(certificate([Self.purpose, Self.agreement, Self.names(4)])) == "parse-form")
+        #expect(
+            try reason(certificate([TestAuthority.purpose(1), signing, TestAuthority.tpmNames()])) == "key-ek-usage")
+        #expect(try reason(certificate([TestAuthority.purpose(1), TestAuthority.keyAgreement])) == "key-ek-names")
+        #expect(
+            try reason(certificate([TestAuthority.purpose(1), TestAuthority.keyAgreement, TestAuthority.tpmNames(2)]))
+                == "key-ek-names")
+        #expect(
+            try reason(certificate([TestAuthority.purpose(1), TestAuthority.keyAgreement, TestAuthority.tpmNames(4)]))
+                == "parse-form")
         let unknown = TestAuthority.extensionDER([0x2A, 0x03, 0x04], critical: true, [5, 0])
-        #expect(try reason(certificate([Self.purpose, Self.agreement, Self.names(), unknown])) == "key-ek-chain")
+        #expect(
+            try reason(
+                certificate([TestAuthority.purpose(1), TestAuthority.keyAgreement, TestAuthority.tpmNames(), unknown]))
+                == "key-ek-chain")
         // Of another TPM; a key that signs; one that may leave the TPM.
         let stranger = try PrivateKey(generating: .p256).publicKey
-        #expect(try reason(certificate(), area: area(stranger)) == "key-ek-binding")
-        let signer = area(key.publicKey, attributes: 0x0007_00B2)
+        #expect(try reason(certificate(), area: endorsement.area(of: stranger)) == "key-ek-binding")
+        let signer = endorsement.area(attributes: 0x0007_00B2)
         #expect(try reason(certificate(), area: signer) == "key-ek-attributes")
-        #expect(try reason(certificate(), area: area(key.publicKey, attributes: 0x0003_00A0)) == "key-ek-attributes")
+        #expect(try reason(certificate(), area: endorsement.area(attributes: 0x0003_00A0)) == "key-ek-attributes")
     }
 
     @Test func documentsAreStrict() throws {
