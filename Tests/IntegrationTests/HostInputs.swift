@@ -16,6 +16,8 @@ struct HostInputs: Sendable {
     var oemStrings: [String] = []
     /// Files of QEMU's fw_cfg by name.
     var firmwareFiles: [(name: String, contents: String)] = []
+    /// Who certifies the TPM, as the vendor of a real one would.
+    var authority: SoftwareTPM.Authority?
 
     /// The folder of the firmware to start with.
     func firmware(in folder: TemporaryFolder) throws -> String {
@@ -64,7 +66,7 @@ struct HostInputs: Sendable {
         return Array(store[..<offset]) + variable + store[(offset + variable.count)...]
     }
 
-    /// What to put before a command so that the QEMU it starts gets these inputs too.
+    /// What to put before a command so that the programs it starts get these inputs too.
     func environment(in folder: TemporaryFolder) throws -> [String] {
         func escaped(_ text: String) -> String {
             text.split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,")
@@ -74,14 +76,19 @@ struct HostInputs: Sendable {
             let path = try folder.file("fw_cfg-\(index)", file.contents)
             arguments += ["-fw_cfg", "name=\(escaped(file.name)),file=\(path)"]
         }
-        guard !arguments.isEmpty else { return [] }
-        let qemu = try #require(Tool.find("qemu-system-x86_64"))
+        var wrapped: [(program: String, arguments: [String])] = []
+        if !arguments.isEmpty { wrapped.append(("qemu-system-x86_64", arguments)) }
+        if let authority { wrapped.append(("swtpm_setup", authority.setupOptions)) }
+        guard !wrapped.isEmpty else { return [] }
         let programs = folder.path + "/programs"
         try #require(unsafe mkdir(programs, 0o755) == 0)
-        let words = arguments.map { "'" + $0.split(separator: "'").joined(separator: "'\\''") + "'" }
-        let script = "\(programs)/qemu-system-x86_64"
-        try writeFile(script, Array("#!/bin/sh\nexec \(qemu) \"$@\" \(words.joined(separator: " "))\n".utf8))
-        try #require(unsafe chmod(script, 0o755) == 0)
+        for (program, arguments) in wrapped {
+            let tool = try #require(Tool.find(program))
+            let words = arguments.map { "'" + $0.split(separator: "'").joined(separator: "'\\''") + "'" }
+            let script = "\(programs)/\(program)"
+            try writeFile(script, Array("#!/bin/sh\nexec \(tool) \"$@\" \(words.joined(separator: " "))\n".utf8))
+            try #require(unsafe chmod(script, 0o755) == 0)
+        }
         let path = unsafe getenv("PATH").map { unsafe String(cString: $0) } ?? "/usr/bin:/bin"
         return ["env", "PATH=\(programs):\(path)"]
     }

@@ -100,10 +100,14 @@ final class LocalNode: Sendable {
 
 /// Boots the production image once for all tests of a suite, and expects that nothing is left after them.
 struct ProductionBoot: SuiteTrait, TestScoping {
-    @TaskLocal private static var running: (node: LocalNode, first: Tool.Output)?
+    @TaskLocal private static var running: (node: LocalNode, first: Tool.Output, authority: SoftwareTPM.Authority?)?
 
     static var node: LocalNode {
         get throws { try #require(running).node }
+    }
+    /// Who certified the machine's TPM; `nil` where swtpm_localca is missing.
+    static var authority: SoftwareTPM.Authority? {
+        get throws { try #require(running).authority }
     }
     /// What the first `nacre up` printed.
     static var first: Tool.Output {
@@ -113,9 +117,11 @@ struct ProductionBoot: SuiteTrait, TestScoping {
     func provideScope(
         for test: Test, testCase: Test.Case?, performing body: @Sendable () async throws -> Void
     ) async throws {
-        let node = try LocalNode()
+        var host = HostInputs()
+        host.authority = try SoftwareTPM.Authority()
+        let node = try LocalNode(host: host)
         let first = try await node.up()
-        try await Self.$running.withValue((node, first)) { try await body() }
+        try await Self.$running.withValue((node, first, host.authority)) { try await body() }
         try await node.endsWithoutTrace()
     }
 }

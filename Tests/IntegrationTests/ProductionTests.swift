@@ -32,6 +32,42 @@ extension IntegrationTests {
             #expect(try ProductionBoot.node.processes().count == 2, "QEMU and swtpm")
         }
 
+        /// The TPM's endorsement key, its certificate's chain, and a credential that this very boot activated.
+        @Test func `a certified TPM counts for whoever names its authority, live and not later`() async throws {
+            guard let authority = try ProductionBoot.authority else { return }
+            let folder = try TemporaryFolder()
+            let node = try ProductionBoot.node
+            func policy(_ root: [UInt8]) async throws -> String {
+                let shown = try await node.nacre("policy", "show", "-o", "json", "--allow-development")
+                var fields = try #require(try JSON(parsing: shown.output).object)
+                fields["allowTPMRoot"] = "certified"
+                fields["endorsementRoots"] = [.string(String(decoding: root, as: UTF8.self))]
+                return try folder.file("policy-\(UInt32.random(in: 0 ... .max)).json", JSON.object(fields).compact)
+            }
+            let named = try await policy(authority.certificates().issuer)
+            let live = try await node.verify("--policy", named)
+            try #require(live.status == 0, "\(live.errors)\(live.text)")
+            let verdict = try JSON(parsing: live.output)
+            #expect(verdict["claims"]?["tpmRoot"]?.string == "certified")
+            // The same TPM by rules that name nobody.
+            let unnamed = try JSON(parsing: try await node.verify().output)
+            #expect(unnamed["marks"]?.array?.contains("development") == true)
+            #expect(unnamed["claims"]?["tpmRoot"]?.string != "certified")
+
+            let stranger = try #require(try SoftwareTPM.Authority())
+            _ = try SoftwareTPM(authority: stranger)
+            let refused = try await node.verify("--policy", policy(stranger.certificates().issuer))
+            #expect(refused.status == 3)
+            #expect(try JSON(parsing: refused.output)["reason"]?.string == "key-ek-chain")
+
+            let saved = try await Self.collect(into: folder)
+            let later = try await node.nacre(
+                "evidence", "verify", "--evidence", saved, "--manifest", Built.manifest, "--bundle", Built.bundle,
+                "--trust-root", Built.trustRoot, "--nonce", Self.nonce, "--policy", named, "-o", "json")
+            #expect(later.status == 3, "\(later.errors)")
+            #expect(try JSON(parsing: later.output)["reason"]?.string == "key-activation")
+        }
+
         @Test func `up again finds that all is well`() async throws {
             let again = try await ProductionBoot.node.up()
             #expect(again.status == 0, "\(again.errors)")

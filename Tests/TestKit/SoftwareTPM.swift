@@ -38,6 +38,14 @@ public final class SoftwareTPM: Sendable {
                 "--platform-manufacturer Nacre\n--platform-version 1.0\n--platform-model test\n")
         }
 
+        /// For swtpm_setup: certificates of this authority, RSA 2048 and P-384, into the TPM it makes.
+        public var setupOptions: [String] {
+            [
+                "--create-ek-cert", "--create-platform-cert", "--lock-nvram", "--not-overwrite", "--config",
+                "\(folder.path)/setup.conf",
+            ]
+        }
+
         /// The authority that issues, and the root above it: PEM, once it has issued something.
         public func certificates() throws -> (issuer: [UInt8], root: [UInt8]) {
             (
@@ -57,10 +65,7 @@ public final class SoftwareTPM: Sendable {
             guard let setup = Tool.find("swtpm_setup") else { return nil }
             var command = [setup, "--tpm2", "--tpmstate", folder.path, "--pcr-banks", banks ?? "sha256"]
             if let authority {
-                command += [
-                    "--create-ek-cert", "--create-platform-cert", "--lock-nvram", "--not-overwrite", "--config",
-                    "\(authority.folder.path)/setup.conf",
-                ]
+                command += authority.setupOptions
             }
             let made = try Tool.run(command)
             guard made.status == 0 else { throw Unavailable(what: "swtpm_setup: \(made.errors)") }
