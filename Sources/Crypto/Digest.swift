@@ -17,13 +17,25 @@ public enum HashAlgorithm: String, CaseIterable, Sendable, Hashable {
         }
     }
 
+    /// libcrypto's implementations, looked up once for the process and never freed: 3.0 looks `EVP_sha256()` up anew for
+    /// each digest, which takes longer than hashing an event does.
+    private nonisolated(unsafe) static let fetched: [OpaquePointer?] = {
+        let names = ["SHA1", "SHA2-256", "SHA2-384", "SHA2-512"]
+        return unsafe names.map { name in unsafe EVP_MD_fetch(nil, name, nil) }
+    }()
+
     var evp: OpaquePointer {
-        switch self {
-        case .sha1: unsafe EVP_sha1()
-        case .sha256: unsafe EVP_sha256()
-        case .sha384: unsafe EVP_sha384()
-        case .sha512: unsafe EVP_sha512()
+        let index =
+            switch self {
+            case .sha1: 0
+            case .sha256: 1
+            case .sha384: 2
+            case .sha512: 3
+            }
+        guard let implementation = unsafe Self.fetched[index] else {
+            preconditionFailure("libcrypto has no \(rawValue)")
         }
+        return unsafe implementation
     }
 
     /// The digest of `bytes`, `size` bytes long.
