@@ -1,5 +1,6 @@
 import Bytes
 import CCryptsetup
+import DiskFormat
 import Glibc
 
 /// One context of libcryptsetup: a header that lies in memory, and the disk that it describes. The disk's own header is

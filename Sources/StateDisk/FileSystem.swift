@@ -1,5 +1,6 @@
 import Bytes
 import CLinux
+import DiskFormat
 import Glibc
 import Host
 import Linux

@@ -4,6 +4,7 @@ import AttestedTLS
 import Bytes
 import Cluster
 import Crypto
+import DiskFormat
 import Glibc
 import Linux
 import Manifest
@@ -54,10 +55,10 @@ private final class Plane: Sendable {
         private var absent: Finding { Finding("disk-missing", claim: "state disk") }
         func discover() throws(Finding) -> NodeDiskState { .none("benchmark") }
         func prepare(
-            _ choice: DiskChoice, allowForeign: Bool, clusterID: [UInt8], node: NodeName, epoch: Int,
+            _ choice: DiskRule, allowForeign: Bool, clusterID: [UInt8], node: NodeName, epoch: Int,
             key: borrowing Secret
         ) throws(Finding) -> NodeDiskState { .none("benchmark") }
-        func open(_ claim: DiskClaim, key: borrowing Secret) throws(Finding) -> NodeDiskState { throw absent }
+        func open(_ claim: DiskBinding, key: borrowing Secret) throws(Finding) -> NodeDiskState { throw absent }
         func close() {}
         func store(_ bytes: borrowing Secret, as name: String) throws(Finding) { throw absent }
         func load(_ name: String) throws(Finding) -> Secret { throw absent }

@@ -2,6 +2,7 @@ import Attestation
 import AttestedTLS
 import Bytes
 import Crypto
+import DiskFormat
 import Glibc
 import SyntheticNode
 import TestKit
@@ -228,7 +229,7 @@ struct ConversationTests {
         let node = try first.restarted()
         #expect(node.service.status.disk.hasPrefix("closed"))
         let secret = owner.secret.copy()
-        var asked: [DiskClaim] = []
+        var asked: [DiskBinding] = []
         let status = try owner.client.recover(node.endpoint) { claim in
             asked.append(claim)
             return secret.diskKey(node: claim.node, epoch: claim.epoch)

@@ -3,6 +3,7 @@ import AttestedTLS
 import Bytes
 import Crypto
 import SyntheticNode
+import DiskFormat
 import TestKit
 import Testing
 
@@ -87,14 +88,14 @@ struct ProofTests {
         try progress.apply(.claim(.initialise, membership), at: 5)
         try progress.apply(.dropped(ProgressTests.finding), at: 6)
         let status = NodeStatus(progress: progress, disk: "blank")
-        let claim = DiskClaim(
+        let claim = DiskBinding(
             clusterID: [UInt8](repeating: 1, count: 32), node: membership.node, epoch: 1, generation: 7)
         for answer in [BootstrapAnswer.wantSecret, .wantDiskKey(claim), .done(status), .refused(ProgressTests.finding)]
         {
             try Self.strict(answer.json) { try BootstrapAnswer(parsing: $0) == answer }
         }
         for rule in [
-            DiskChoice.only, .id("virtio-state"), .label("nacre"), .size(minimum: 1 << 30, maximum: 1 << 40),
+            DiskRule.only, .id("virtio-state"), .label("nacre"), .size(minimum: 1 << 30, maximum: 1 << 40),
         ] {
             let request = InitRequest(
                 node: membership.node, role: .worker, manifest: [1, 2], policy: .development, disk: rule,
@@ -126,11 +127,11 @@ struct ProofTests {
         for name in ["", "../sda", "a/b", "a b", String(repeating: "a", count: 256)] {
             for key in ["id", "label"] {
                 #expect(throws: ParseError.self) {
-                    try DiskChoice(json: .object([key: .string(name)]), path: "disk")
+                    try DiskRule(json: .object([key: .string(name)]), path: "disk")
                 }
             }
         }
-        #expect(throws: ParseError.self) { try DiskChoice(json: ["only": false], path: "disk") }
-        #expect(throws: ParseError.self) { try DiskChoice(json: ["minimum": 2, "maximum": 1], path: "disk") }
+        #expect(throws: ParseError.self) { try DiskRule(json: ["only": false], path: "disk") }
+        #expect(throws: ParseError.self) { try DiskRule(json: ["minimum": 2, "maximum": 1], path: "disk") }
     }
 }

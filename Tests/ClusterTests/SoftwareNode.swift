@@ -2,6 +2,7 @@ import Attestation
 import AttestedTLS
 import Bytes
 import Crypto
+import DiskFormat
 import Glibc
 import Manifest
 import Synchronization
@@ -14,7 +15,7 @@ import Testing
 /// A state disk in memory: it opens with the key it was formatted with.
 final class MemoryDisk: NodeDisk {
     struct State: Sendable {
-        var claim: DiskClaim?
+        var claim: DiskBinding?
         var foreign = false
         /// This machine has no disk at all.
         var hasNone = false
@@ -35,7 +36,7 @@ final class MemoryDisk: NodeDisk {
     }
 
     func prepare(
-        _ rule: DiskChoice, allowForeign: Bool, clusterID: [UInt8], node: NodeName, epoch: Int, key: borrowing Secret
+        _ rule: DiskRule, allowForeign: Bool, clusterID: [UInt8], node: NodeName, epoch: Int, key: borrowing Secret
     ) throws(Finding) -> NodeDiskState {
         if state.withLock({ $0.hasNone }) { return .none("no disk here") }
         let bytes = key.published
@@ -46,7 +47,7 @@ final class MemoryDisk: NodeDisk {
             }
             guard state.claim == nil else { return .success(false) }
             if state.foreign, !allowForeign { return .failure(Finding("disk-foreign", claim: "state disk")) }
-            state.claim = DiskClaim(clusterID: clusterID, node: node, epoch: epoch, generation: 0)
+            state.claim = DiskBinding(clusterID: clusterID, node: node, epoch: epoch, generation: 0)
             state.key = bytes
             state.files = [:]
             state.formats += 1
@@ -54,10 +55,10 @@ final class MemoryDisk: NodeDisk {
         }
         _ = try result.get()
         return try open(
-            DiskClaim(clusterID: clusterID, node: node, epoch: epoch, generation: 0), key: key)
+            DiskBinding(clusterID: clusterID, node: node, epoch: epoch, generation: 0), key: key)
     }
 
-    func open(_ claim: DiskClaim, key: borrowing Secret) throws(Finding) -> NodeDiskState {
+    func open(_ claim: DiskBinding, key: borrowing Secret) throws(Finding) -> NodeDiskState {
         let bytes = key.published
         let result = state.withLock { (state) -> Result<NodeDiskState, Finding> in
             guard let present = state.claim else { return .failure(Finding("disk-missing", claim: "state disk")) }
@@ -67,7 +68,7 @@ final class MemoryDisk: NodeDisk {
             guard present.node == claim.node else { return .failure(Finding("disk-other-node", claim: "state disk")) }
             guard state.key == bytes else { return .failure(Finding("disk-key", claim: "state disk")) }
             state.isOpen = true
-            let next = DiskClaim(
+            let next = DiskBinding(
                 clusterID: present.clusterID, node: present.node, epoch: present.epoch,
                 generation: present.generation + 1)
             state.claim = next

@@ -1,5 +1,6 @@
 import Bytes
 import Crypto
+import DiskFormat
 import Glibc
 import Linux
 import StateDisk
@@ -67,16 +68,16 @@ struct Cases {
 
     func selection() {
         run("rule-several") { try expectRefusal("disk-several") { _ = try StateDisk.find(.only) } }
-        run("rule-none") { try expectRefusal("disk-none") { _ = try StateDisk.find(.byID("absent")) } }
+        run("rule-none") { try expectRefusal("disk-none") { _ = try StateDisk.find(.id("absent")) } }
         run("rule-no-label") { try expectRefusal("disk-none") { _ = try StateDisk.find(.label("state")) } }
         run("rule-size") {
-            let found = try StateDisk.find(.size(min: 20 << 30, max: 40 << 30))
+            let found = try StateDisk.find(.size(minimum: 20 << 30, maximum: 40 << 30))
             try expect(found.ids.contains("medium"), "found \(found)")
         }
         run("rule-id") {
-            try expect(try StateDisk.find(.byID("virtio-small")) == StateDisk.find(.byID("small")), "two disks")
+            try expect(try StateDisk.find(.id("virtio-small")) == StateDisk.find(.id("small")), "two disks")
         }
-        run("rule-too-small") { try expectRefusal("disk-none") { _ = try StateDisk.find(.byID("tiny")) } }
+        run("rule-too-small") { try expectRefusal("disk-none") { _ = try StateDisk.find(.id("tiny")) } }
     }
 
     // MARK: Blank to mounted

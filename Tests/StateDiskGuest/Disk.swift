@@ -1,5 +1,6 @@
 import Bytes
 import Crypto
+import DiskFormat
 import Glibc
 import Linux
 import StateDisk
@@ -41,7 +42,7 @@ struct Disk {
     let device: BlockDevice
     var name: String { device.ids.first ?? device.name }
 
-    init(_ serial: String) throws { device = try StateDisk.find(.byID(serial)) }
+    init(_ serial: String) throws { device = try StateDisk.find(.id(serial)) }
     init(_ device: BlockDevice) { self.device = device }
 
     func read(_ offset: Int, _ count: Int) throws -> [UInt8] {

@@ -3,7 +3,7 @@ import Crypto
 import TestKit
 import Testing
 
-@testable import StateDisk
+@testable import DiskFormat
 
 @Suite struct HeaderTests {
     @Test func whatNacreWritesIsRead() throws {

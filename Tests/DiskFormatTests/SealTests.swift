@@ -3,7 +3,7 @@ import Crypto
 import TestKit
 import Testing
 
-@testable import StateDisk
+@testable import DiskFormat
 
 func secret(_ number: UInt8) -> Secret {
     Secret(count: 32) { span in for index in span.indices { span[index] = number } }

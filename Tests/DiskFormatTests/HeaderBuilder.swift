@@ -1,7 +1,7 @@
 import Bytes
 import Crypto
 
-@testable import StateDisk
+@testable import DiskFormat
 
 /// A header as libcryptsetup writes it for `DiskLayout`, every part open to change.
 struct HeaderBuilder {
