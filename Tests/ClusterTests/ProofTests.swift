@@ -87,7 +87,7 @@ struct ProofTests {
         try progress.apply(.attested, at: 4)
         try progress.apply(.claim(.initialise, membership), at: 5)
         try progress.apply(.dropped(ProgressTests.finding), at: 6)
-        let status = NodeStatus(progress: progress, disk: "blank")
+        let status = NodeStatus(progress: progress, disk: .blank)
         let claim = DiskBinding(
             clusterID: [UInt8](repeating: 1, count: 32), node: membership.node, epoch: 1, generation: 7)
         for answer in [BootstrapAnswer.wantSecret, .wantDiskKey(claim), .done(status), .refused(ProgressTests.finding)]
@@ -99,15 +99,26 @@ struct ProofTests {
         ] {
             let request = InitRequest(
                 node: membership.node, role: .worker, manifest: [1, 2], policy: .development, disk: rule,
-                allowForeign: true, epoch: 3)
+                allowForeign: true, epoch: 3, generation: 9,
+                peers: [PeerEndpoint(host: "10.0.2.2", port: 9001)])
             try Self.strict(request.json) { try InitRequest(parsing: $0) == request }
         }
-        let join = JoinRequest(node: membership.node, epoch: 2)
+        let peers = [PeerEndpoint(host: "10.0.2.2", port: 9001), PeerEndpoint(host: "plane.example", port: 1)]
+        let join = JoinRequest(node: membership.node, epoch: 2, generation: 4)
         try Self.strict(join.json) { try JoinRequest(parsing: $0) == join }
-        let kept = KeptMembership(membership: membership, manifest: [1], policy: .production)
+        let recovery = RecoveryGrant(generation: 4, peers: peers)
+        try Self.strict(recovery.json) { try RecoveryGrant(parsing: $0) == recovery }
+        let grant = JoinGrant(identity: membership.identity, generation: 0)
+        try Self.strict(grant.json) { try JoinGrant(json: JSON(parsing: $0, limit: 4096)) == grant }
+        let opened = DiskOpened(generation: 5)
+        try Self.strict(opened.json) { try DiskOpened(json: JSON(parsing: $0, limit: 4096)) == opened }
+        var generations = DiskGenerations()
+        #expect(generations.remember(3, of: membership.node) && !generations.remember(2, of: membership.node))
+        try Self.strict(try JSON(parsing: generations.bytes)) { try DiskGenerations(parsing: $0) == generations }
+        let kept = KeptMembership(membership: membership, manifest: [1], policy: .production, peers: peers)
         try Self.strict(try JSON(parsing: kept.bytes)) {
             let read = try KeptMembership(parsing: $0)
-            return read.membership == membership && read.policy == .production && read.manifest == [1]
+            return read.membership == membership && read.policy == .production && read.manifest == [1] && read.peers == peers
         }
     }
 

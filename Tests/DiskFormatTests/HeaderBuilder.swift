@@ -110,3 +110,9 @@ func refusal(_ bytes: [UInt8]) -> String? {
         return nil
     } catch { return error.finding.reason }
 }
+
+/// A name that is one.
+func namedNode(_ name: String) -> NodeName {
+    guard let node = NodeName(name) else { preconditionFailure("\(name) is no node's name") }
+    return node
+}

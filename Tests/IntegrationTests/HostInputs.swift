@@ -16,6 +16,8 @@ struct HostInputs: Sendable {
     var oemStrings: [String] = []
     /// Files of QEMU's fw_cfg by name.
     var firmwareFiles: [(name: String, contents: String)] = []
+    /// A machine whose folder holds this file gets it as one disk more.
+    var secondDisk: String?
 
     /// The folder of the firmware to start with.
     func firmware(in folder: TemporaryFolder) throws -> String {
@@ -74,13 +76,17 @@ struct HostInputs: Sendable {
             let path = try folder.file("fw_cfg-\(index)", file.contents)
             arguments += ["-fw_cfg", "name=\(escaped(file.name)),file=\(path)"]
         }
-        guard !arguments.isEmpty else { return [] }
+        guard !arguments.isEmpty || secondDisk != nil else { return [] }
         let qemu = try #require(Tool.find("qemu-system-x86_64"))
         let programs = folder.path + "/programs"
         try #require(unsafe mkdir(programs, 0o755) == 0)
         let words = arguments.map { "'" + $0.split(separator: "'").joined(separator: "'\\''") + "'" }
         let script = "\(programs)/qemu-system-x86_64"
-        try writeFile(script, Array("#!/bin/sh\nexec \(qemu) \"$@\" \(words.joined(separator: " "))\n".utf8))
+        let more = secondDisk.map { name in
+            "[ -f \(name) ] && set -- \"$@\" -drive if=none,id=second,format=raw,file=\(name) "
+                + "-device virtio-blk-pci,drive=second,serial=second\n"
+        }
+        try writeFile(script, Array("#!/bin/sh\n\(more ?? "")exec \(qemu) \"$@\" \(words.joined(separator: " "))\n".utf8))
         try #require(unsafe chmod(script, 0o755) == 0)
         let path = unsafe getenv("PATH").map { unsafe String(cString: $0) } ?? "/usr/bin:/bin"
         return ["env", "PATH=\(programs):\(path)"]

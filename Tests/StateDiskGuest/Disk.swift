@@ -32,6 +32,13 @@ func expectUnopened(_ reason: String, _ body: () throws -> OpenDisk) throws {
     _ = consume opened
 }
 
+/// Nodes of the tests.
+let testNode = namedNode("control-plane-0")
+func namedNode(_ name: String) -> NodeName {
+    guard let node = NodeName(name) else { preconditionFailure("\(name) is no node's name") }
+    return node
+}
+
 /// Keys of the tests: bytes of a number.
 func testKey(_ number: UInt8) -> Secret {
     Secret(count: 32) { span in for index in span.indices { span[index] = number } }
