@@ -160,7 +160,8 @@ private final class Plane: Sendable {
         ).connection
         defer { connection.close() }
         guard let name = NodeName("worker-0") else { throw ValidationError("name") }
-        try connection.send(Array(JoinRequest(node: name, epoch: 1, generation: 0).json.compact.utf8), deadline: .seconds(30))
+        try connection.send(
+            Array(JoinRequest(node: name, epoch: 1, generation: 0).json.compact.utf8), deadline: .seconds(30))
         guard try connection.receive(deadline: .seconds(30)) != nil else { throw ValidationError("no answer") }
         guard try connection.receiveSecret(count: 32, deadline: .seconds(30)).count == 32 else {
             throw ValidationError("no key")

@@ -45,8 +45,6 @@ struct Bootstrapper {
 
     /// - Returns: the exit status.
     mutating func run() -> Int32 {
-        // Loads the file system's module meanwhile; without the thread it is loaded later.
-        _ = DetachedThread.start { StateDisk.prepare() }
         for phase in Self.phases {
             ServiceManager.notify("STATUS=\(phase.status)")
             do {
@@ -198,6 +196,8 @@ struct Bootstrapper {
         fflush(nil)
         ServiceManager.notify(
             "READY=1\nSTATUS=Serving evidence on port \(Self.port), the owner's channel on \(Self.channelPort)")
+        // Without the thread it is loaded when it is needed.
+        _ = DetachedThread.start { MachineMounts.prepare() }
         node?.attested()
         guard let node else { return }
         let seeks = DetachedThread.start {

@@ -2,8 +2,8 @@ import Attestation
 import AttestedTLS
 import Bytes
 import Crypto
-import SyntheticNode
 import DiskFormat
+import SyntheticNode
 import TestKit
 import Testing
 
@@ -118,7 +118,8 @@ struct ProofTests {
         let kept = KeptMembership(membership: membership, manifest: [1], policy: .production, peers: peers)
         try Self.strict(try JSON(parsing: kept.bytes)) {
             let read = try KeptMembership(parsing: $0)
-            return read.membership == membership && read.policy == .production && read.manifest == [1] && read.peers == peers
+            return read.membership == membership && read.policy == .production && read.manifest == [1]
+                && read.peers == peers
         }
     }
 

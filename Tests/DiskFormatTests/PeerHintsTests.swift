@@ -6,7 +6,9 @@ import Testing
 
 @Suite("Whom a restarted node asks, on the raw disk")
 struct PeerHintsTests {
-    private let peers = (0..<PeerEndpoint.maximumCount).map { PeerEndpoint(host: "10.0.2.\($0)", port: UInt16(9001 + $0)) }
+    private let peers = (0..<PeerEndpoint.maximumCount).map {
+        PeerEndpoint(host: "10.0.2.\($0)", port: UInt16(9001 + $0))
+    }
 
     @Test("what is written is read again, from none to as many as there may be")
     func roundTrip() throws {

@@ -86,7 +86,8 @@ struct HostInputs: Sendable {
             "[ -f \(name) ] && set -- \"$@\" -drive if=none,id=second,format=raw,file=\(name) "
                 + "-device virtio-blk-pci,drive=second,serial=second\n"
         }
-        try writeFile(script, Array("#!/bin/sh\n\(more ?? "")exec \(qemu) \"$@\" \(words.joined(separator: " "))\n".utf8))
+        try writeFile(
+            script, Array("#!/bin/sh\n\(more ?? "")exec \(qemu) \"$@\" \(words.joined(separator: " "))\n".utf8))
         try #require(unsafe chmod(script, 0o755) == 0)
         let path = unsafe getenv("PATH").map { unsafe String(cString: $0) } ?? "/usr/bin:/bin"
         return ["env", "PATH=\(programs):\(path)"]
