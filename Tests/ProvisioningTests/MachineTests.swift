@@ -52,7 +52,7 @@ struct QEMUCommandTests {
             ])
     }
 
-    @Test("a state disk is a disk more, of which the firmware is not told; nodes of one cluster reach this host's loopback")
+    @Test("a state disk is one more, of which the firmware is not told; nodes of one cluster reach the loopback")
     func stateDisk() {
         var shape = MachineShape(
             name: "nacre-worker-0", memoryMiB: 2048, processors: 2, image: "/images/nacre.raw",
