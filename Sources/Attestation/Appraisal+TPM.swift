@@ -5,8 +5,8 @@ import TPM
 
 extension Appraisal {
     /// The reasons of the room TPM under the families of a node's verdict.
-    private static let families = [
-        "ak": "key", "sig": "signature", "attest": "signature", "pcr": "register", "replay": "eventlog",
+    static let families = [
+        "ak": "key", "ek": "key-ek", "sig": "signature", "attest": "signature", "pcr": "register", "replay": "eventlog",
         "event": "eventlog", "log": "eventlog",
     ]
 
@@ -78,29 +78,53 @@ extension Appraisal {
     private mutating func checkRoot(_ key: AttestationKey, _ tpm: Evidence.TPMEvidence) throws(Finding) {
         if !tpm.certificates.isEmpty, !policy.tpmRoots.isEmpty, policy.allowTPMRoot >= .certified {
             try checkCertificates(key, tpm.certificates)
+            claims["tpmRoot"] = "certified"
+            return
+        }
+        let endorsement = endorsement(tpm)
+        if let endorsement, try checkEndorsement(endorsement, tpm) {
+            claims["tpmRoot"] = "certified"
             return
         }
         // The report names this key, and what asked for the report is the manifest's own image.
         if hardwareCoversImage {
             held("tpm attestation key", "named by the hardware report of the measured image")
+            claims["tpmRoot"] = "report"
             return
         }
-        guard policy.allowTPMRoot == .development else {
-            throw Finding(
-                "policy-tpm-root", claim: "tpm attestation key",
-                expected: policy.allowTPMRoot == .certified
-                    ? "certificates up to one of policy.tpmRoots" : "no TPM without a policy for its root",
-                actual: tpm.certificates.isEmpty
-                    ? "a key that nobody vouches for" : "certificates that the policy has no root for",
-                source: "policy.allowTPMRoot",
-                next: evidence.platform == .tpm
-                    ? "a TPM of the host proves nothing against that host: verify a confidential VM, or say in the "
-                        + "policy that this is development"
-                    : "the launch digest covers the firmware only, and what it started is known from the host's TPM: "
-                        + "boot the UKI directly with firmware that takes kernel hashes, or have the TPM certified")
-        }
+        guard policy.allowTPMRoot == .development else { throw rootMissing(tpm, endorsement != nil) }
         mark("development")
-        unchecked.append("tpm attestation key: nobody vouches for it; the host may have made it up")
+        claims["tpmRoot"] = "development"
+        unchecked.append(
+            endorsement == nil
+                ? "tpm attestation key: nobody vouches for it; the host may have made it up"
+                : "tpm attestation key: activation; saved evidence cannot show that it is in the TPM of the "
+                    + "endorsement key")
+    }
+
+    /// Nobody that the policy trusts vouches for the attestation key.
+    private func rootMissing(_ tpm: Evidence.TPMEvidence, _ isEndorsed: Bool) -> Finding {
+        if isEndorsed {
+            return Finding(
+                "key-activation", claim: "tpm attestation key",
+                expected: "an activation in this session: that the key is in the TPM of the endorsement key",
+                actual: "none; saved evidence has none", source: "policy.endorsementRoots",
+                next: "ask the node itself: nacre verify ENDPOINT")
+        }
+        return Finding(
+            "policy-tpm-root", claim: "tpm attestation key",
+            expected: policy.allowTPMRoot == .certified
+                ? "certificates up to one of policy.tpmRoots, or an endorsement key's up to one of "
+                    + "policy.endorsementRoots"
+                : "no TPM without a policy for its root",
+            actual: tpm.certificates.isEmpty && tpm.endorsementKey == nil
+                ? "a key that nobody vouches for" : "certificates that the policy has no root for",
+            source: "policy.allowTPMRoot",
+            next: evidence.platform == .tpm
+                ? "a TPM of the host proves nothing against that host: verify a confidential VM, or say in the "
+                    + "policy that this is development"
+                : "the launch digest covers the firmware only, and what it started is known from the host's TPM: "
+                    + "boot the UKI directly with firmware that takes kernel hashes, or have the TPM certified")
     }
 
     private mutating func checkCertificates(_ key: AttestationKey, _ chain: [[UInt8]]) throws(Finding) {

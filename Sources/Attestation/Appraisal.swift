@@ -29,6 +29,8 @@ public struct Appraisal {
     /// The nonce that the verifier chose; `nil` when it judges saved evidence and can say nothing about freshness.
     let nonce: [UInt8]?
     let cluster: ClusterExpectation
+    /// What the node answered to a challenge of this session; `nil` when it judges saved evidence or did not ask.
+    let activation: Activation?
 
     /// A register that shows the cluster was compared.
     var isClusterProved = false
@@ -66,10 +68,11 @@ public struct Appraisal {
     /// Judges `evidence` at `time`; never throws, never traps, reads no clock and no file.
     public static func judge(
         _ evidence: Evidence, nonce: [UInt8]?, reference: Reference, policy: AppraisalPolicy,
-        cluster: ClusterExpectation = .unspecified, at time: Instant
+        cluster: ClusterExpectation = .unspecified, activation: Activation? = nil, at time: Instant
     ) -> Result {
         var appraisal = Appraisal(
-            evidence: evidence, reference: reference, policy: policy, time: time, nonce: nonce, cluster: cluster)
+            evidence: evidence, reference: reference, policy: policy, time: time, nonce: nonce, cluster: cluster,
+            activation: activation)
         do {
             try appraisal.run()
             appraisal.listUnchecked()
@@ -89,7 +92,7 @@ public struct Appraisal {
 
     private init(
         evidence: Evidence, reference: Reference, policy: AppraisalPolicy, time: Instant, nonce: [UInt8]?,
-        cluster: ClusterExpectation
+        cluster: ClusterExpectation, activation: Activation?
     ) {
         self.evidence = evidence
         self.reference = reference
@@ -97,6 +100,7 @@ public struct Appraisal {
         self.time = time
         self.nonce = nonce
         self.cluster = cluster
+        self.activation = activation
     }
 
     mutating func held(_ claim: String, _ detail: String) {

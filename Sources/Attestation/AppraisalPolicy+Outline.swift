@@ -17,8 +17,13 @@ extension AppraisalPolicy {
         }
         switch allowTPMRoot {
         case .none: add("tpm root", .failed, "a TPM is refused: no root is accepted")
-        case .certified: add("tpm root", .held, "certificates up to \(tpmRoots.count) given roots")
+        case .certified:
+            add("tpm root", .held, "certificates up to \(tpmRoots.count + endorsementRoots.count) given roots")
         case .development: add("tpm root", .unchecked, "anybody's TPM, marked development")
+        }
+        for root in tpmRoots { add("tpm attestation root", rootMark, Self.describe(root)) }
+        for root in endorsementRoots {
+            add("tpm endorsement root", rootMark, "\(Self.describe(root)), with activation in the session")
         }
         add("debug profile", allowDebugProfile ? .unchecked : .held, allowDebugProfile ? "let through" : "refused")
         add(
@@ -38,6 +43,14 @@ extension AppraisalPolicy {
         }
         if let manifest { outlineRegisters(manifest, add) }
         return rows
+    }
+
+    /// Roots count for nothing where no TPM is accepted.
+    private var rootMark: Appraisal.Step.Mark { allowTPMRoot < .certified ? .unchecked : .held }
+
+    private static func describe(_ root: [UInt8]) -> String {
+        let subject = (try? Certificate(der: root))?.subject ?? "unreadable"
+        return "\(subject), sha256 \(Hex.encode(HashAlgorithm.sha256.hash(root)).prefix(16))…"
     }
 
     private func outlineRegisters(_ manifest: Manifest, _ add: (String, Appraisal.Step.Mark, String) -> Void) {

@@ -11,7 +11,8 @@ public struct AppraisalPolicy: Sendable, Equatable {
     public enum TPMRoot: String, Sendable, CaseIterable, Comparable {
         /// Only a hardware report that names the attestation key's owner; a TPM by itself is refused.
         case none
-        /// Certificates up to one of `tpmRoots`.
+        /// Certificates up to one of `tpmRoots`, or an endorsement key's up to one of `endorsementRoots` and its
+        /// activation in the session.
         case certified
         /// Anybody. The TPM may be the host's own program (swtpm): it proves nothing against that host.
         case development
@@ -25,6 +26,9 @@ public struct AppraisalPolicy: Sendable, Equatable {
     public var allowTPMRoot: TPMRoot
     /// Authorities for attestation keys, DER; used with `certified` and `development`.
     public var tpmRoots: [[UInt8]]
+    /// Authorities for endorsement keys, DER: vendors of TPMs, roots or the authorities below them. Whoever is named here is believed to put such keys into
+    /// TPMs only; a software TPM of the host is not one, whatever its certificate says.
+    public var endorsementRoots: [[UInt8]]
     /// Accept images with serial login and other conveniences.
     public var allowDebugProfile: Bool
     /// Accept manifests signed by a `development` key.
@@ -44,13 +48,15 @@ public struct AppraisalPolicy: Sendable, Equatable {
 
     public init(
         platforms: Set<Evidence.Platform> = [], allowTPMRoot: TPMRoot = .none, tpmRoots: [[UInt8]] = [],
-        allowDebugProfile: Bool = false, allowDevelopmentKey: Bool = false, minimumRelease: Int = 0,
+        endorsementRoots: [[UInt8]] = [], allowDebugProfile: Bool = false, allowDevelopmentKey: Bool = false,
+        minimumRelease: Int = 0,
         banks: [HashAlgorithm]? = nil, registers: [Int]? = nil, snp: [String: JSON] = [:], tdx: [String: JSON] = [:],
         simulatedRoots: Set<[UInt8]> = []
     ) {
         self.platforms = platforms
         self.allowTPMRoot = allowTPMRoot
         self.tpmRoots = tpmRoots
+        self.endorsementRoots = endorsementRoots
         self.allowDebugProfile = allowDebugProfile
         self.allowDevelopmentKey = allowDevelopmentKey
         self.minimumRelease = minimumRelease
@@ -60,6 +66,9 @@ public struct AppraisalPolicy: Sendable, Equatable {
         self.tdx = tdx
         self.simulatedRoots = simulatedRoots
     }
+
+    /// Whether an endorsement key counts: then only a session with its TPM shows what the key is worth.
+    public var wantsActivation: Bool { !endorsementRoots.isEmpty && allowTPMRoot >= .certified }
 
     /// Confidential VMs only, production images signed by the owner.
     public static let production = AppraisalPolicy(platforms: [.snp, .tdx])
@@ -93,16 +102,8 @@ public struct AppraisalPolicy: Sendable, Equatable {
             }
             allowTPMRoot = root
         }
-        for pem in try Self.texts(fields.optional("tpmRoots"), "policy.tpmRoots") ?? [] {
-            // The block and nothing around it: what a reader of certificates skips might be a root somebody counts on.
-            guard let certificate = try? Certificate.read(Array(pem.utf8)),
-                Self.characters(pem) == Self.characters(certificate.pem)
-            else {
-                throw ParseError(
-                    "form", field: "policy.tpmRoots", offset: 0, "not one PEM certificate and nothing else")
-            }
-            tpmRoots.append(certificate.der)
-        }
+        tpmRoots = try Self.certificates(fields.optional("tpmRoots"), "policy.tpmRoots")
+        endorsementRoots = try Self.certificates(fields.optional("endorsementRoots"), "policy.endorsementRoots")
         allowDebugProfile = try fields.bool("allowDebugProfile", default: false)
         allowDevelopmentKey = try fields.bool("allowDevelopmentKey", default: false)
         minimumRelease = try fields.optionalInteger("minimumRelease") ?? 0
@@ -142,7 +143,7 @@ public struct AppraisalPolicy: Sendable, Equatable {
             "schema": .string(Self.schema),
             "platforms": .array(platforms.map(\.rawValue).sorted().map { .string($0) }),
             "allowTPMRoot": .string(allowTPMRoot.rawValue),
-            "tpmRoots": tpmRoots.isEmpty ? nil : .array(tpmRoots.map { .string(PEM.encode("CERTIFICATE", $0)) }),
+            "tpmRoots": Self.list(tpmRoots), "endorsementRoots": Self.list(endorsementRoots),
             "allowDebugProfile": .bool(allowDebugProfile),
             "allowDevelopmentKey": .bool(allowDevelopmentKey),
             "minimumRelease": .integer(Int128(minimumRelease)),
@@ -153,6 +154,22 @@ public struct AppraisalPolicy: Sendable, Equatable {
             "simulatedRoots": simulatedRoots.isEmpty
                 ? nil : .array(simulatedRoots.map { Hex.encode($0) }.sorted().map { .string($0) }),
         ])
+    }
+
+    private static func list(_ roots: [[UInt8]]) -> JSON? {
+        roots.isEmpty ? nil : .array(roots.map { .string(PEM.encode("CERTIFICATE", $0)) })
+    }
+
+    private static func certificates(_ json: JSON?, _ path: String) throws(ParseError) -> [[UInt8]] {
+        var list: [[UInt8]] = []
+        for pem in try texts(json, path) ?? [] {
+            // The block and nothing around it: what a reader of certificates skips might be a root somebody counts on.
+            guard let certificate = try? Certificate.read(Array(pem.utf8)),
+                characters(pem) == characters(certificate.pem)
+            else { throw ParseError("form", field: path, offset: 0, "not one PEM certificate and nothing else") }
+            list.append(certificate.der)
+        }
+        return list
     }
 
     private static func texts(_ json: JSON?, _ path: String) throws(ParseError) -> [String]? {

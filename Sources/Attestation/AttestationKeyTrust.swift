@@ -25,7 +25,8 @@ public struct AttestationKeyTrust: Sendable {
     ///
     /// - Parameters:
     ///   - chain: leaf first; the order of the rest does not matter.
-    ///   - roots: trust anchors, self-signed.
+    ///   - roots: trust anchors; self-signed, but for endorsement keys, where a vendor's issuing authority may be named
+    ///     itself: few TPMs bring the certificates between their own and the root's.
     ///   - time: the time to judge at.
     ///   - usage: what the leaf's key has to be for.
     /// - Throws: reasons `ak-chain`, `ak-expired`, `ak-not-yet-valid`, `ak-usage`, `parse-form`.
@@ -46,7 +47,8 @@ public struct AttestationKeyTrust: Sendable {
                 actual: weak.signatureAlgorithm, source: "this verifier")
         }
         do {
-            try first.verifyPath(intermediates: Array(chain.dropFirst()), roots: roots, at: time)
+            try first.verifyPath(
+                intermediates: Array(chain.dropFirst()), roots: roots, at: time, endsAtAny: usage == .endorsement)
         } catch {
             throw Self.finding(error, chain: chain + roots, at: time)
         }
@@ -62,7 +64,7 @@ public struct AttestationKeyTrust: Sendable {
         guard error.isExpired else {
             return Finding(
                 "ak-chain", claim: "ak.chain", expected: "a path to one of the given roots", actual: error.message,
-                source: "the given roots", next: "give the root of the machine's cloud or TPM vendor")
+                source: "the given roots", next: "name the root of the machine's cloud or TPM vendor")
         }
         let early = chain.first { $0.notBefore.map { time < $0 } ?? true }
         let culprit = early ?? chain.first { !$0.isValid(at: time) }
@@ -70,7 +72,7 @@ public struct AttestationKeyTrust: Sendable {
             early == nil ? "ak-expired" : "ak-not-yet-valid", claim: culprit?.subject ?? "ak.chain",
             expected: "valid at \(time)",
             actual: "\(culprit?.notBefore?.description ?? "?") to \(culprit?.notAfter?.description ?? "?")",
-            source: "the certificate", next: "fetch a current certificate for the attestation key")
+            source: "the certificate", next: "fetch a current certificate for the key")
     }
 
     /// The leaf is an end entity and for this use: an endorsement key's certificate is not an attestation key's.

@@ -30,6 +30,8 @@ public struct Evidence: Sendable, Equatable {
         public var attestationKey: [UInt8]
         /// Certificates for the attestation key, DER, leaf first; empty for a key that nobody vouches for.
         public var certificates: [[UInt8]]
+        /// The TPM's endorsement key, where the TPM has a certificate for it.
+        public var endorsementKey: EndorsementKey?
         /// bank → register index → value.
         public var registers: [HashAlgorithm: [Int: [UInt8]]]
         /// TCG crypto-agile log of the firmware and boot stub.
@@ -39,15 +41,34 @@ public struct Evidence: Sendable, Equatable {
 
         public init(
             attest: [UInt8], signature: [UInt8], attestationKey: [UInt8], certificates: [[UInt8]] = [],
-            registers: [HashAlgorithm: [Int: [UInt8]]], eventLog: [UInt8], userspaceLog: [UInt8]
+            endorsementKey: EndorsementKey? = nil, registers: [HashAlgorithm: [Int: [UInt8]]], eventLog: [UInt8],
+            userspaceLog: [UInt8]
         ) {
             self.attest = attest
             self.signature = signature
             self.attestationKey = attestationKey
             self.certificates = certificates
+            self.endorsementKey = endorsementKey
             self.registers = registers
             self.eventLog = eventLog
             self.userspaceLog = userspaceLog
+        }
+    }
+
+    /// A key that the TPM's vendor vouches for (TCG EK Credential Profile 2.6). It signs nothing: what it receives shows
+    /// which attestation key is in the same TPM.
+    public struct EndorsementKey: Sendable, Equatable {
+        /// X.509, DER.
+        public var certificate: [UInt8]
+        /// Certificates of authorities that the TPM brings, DER.
+        public var chain: [[UInt8]]
+        /// TPM2B_PUBLIC.
+        public var publicArea: [UInt8]
+
+        public init(certificate: [UInt8], chain: [[UInt8]], publicArea: [UInt8]) {
+            self.certificate = certificate
+            self.chain = chain
+            self.publicArea = publicArea
         }
     }
 
@@ -200,6 +221,43 @@ extension Evidence {
         }
         return entries
     }
+
+    /// At most `maximumCertificates` in base64.
+    fileprivate static func certificates(
+        _ fields: inout JSONFields, _ key: String, path: String
+    ) throws(ParseError) -> [[UInt8]] {
+        var certificates: [[UInt8]] = []
+        for entry in try list(&fields, key, path: path, limit: maximumCertificates) {
+            guard let der = entry.string.flatMap({ Base64.decode($0) }) else {
+                throw ParseError("form", field: "\(path).\(key)", offset: 0, "must be base64 text")
+            }
+            certificates.append(der)
+        }
+        return certificates
+    }
+}
+
+extension Evidence.EndorsementKey {
+    var json: JSON {
+        [
+            "certificate": .base64(certificate), "chain": .array(chain.map { .base64($0) }),
+            "public": .base64(publicArea),
+        ]
+    }
+
+    init(json: JSON) throws(ParseError) {
+        let path = "evidence.tpm.endorsementKey"
+        var fields = try JSONFields(json, path: path)
+        certificate = try fields.base64("certificate")
+        chain = try Evidence.certificates(&fields, "chain", path: path)
+        publicArea = try fields.base64("public")
+        for (name, part) in [("certificate", certificate), ("public", publicArea)] + chain.map({ ("chain", $0) }) {
+            guard !part.isEmpty, part.count <= Certificate.maximumSize else {
+                throw ParseError("range", field: "\(path).\(name)", offset: 0, "is \(part.count) bytes")
+            }
+        }
+        try fields.end()
+    }
 }
 
 extension Evidence.TPMEvidence {
@@ -212,7 +270,8 @@ extension Evidence.TPMEvidence {
         }
         return .fields([
             "attest": .base64(attest), "signature": .base64(signature), "attestationKey": .base64(attestationKey),
-            "certificates": .array(certificates.map { .base64($0) }), "pcrs": .object(banks),
+            "certificates": .array(certificates.map { .base64($0) }), "endorsementKey": endorsementKey?.json,
+            "pcrs": .object(banks),
             "eventLog": .base64(eventLog), "userspaceLog": .base64(userspaceLog),
         ])
     }
@@ -223,14 +282,9 @@ extension Evidence.TPMEvidence {
         attest = try fields.base64("attest")
         signature = try fields.base64("signature")
         attestationKey = try fields.base64("attestationKey")
-        certificates = []
-        let limit = Evidence.maximumCertificates
-        for entry in try Evidence.list(&fields, "certificates", path: path, limit: limit) {
-            guard let der = entry.string.flatMap({ Base64.decode($0) }) else {
-                throw ParseError("form", field: "\(path).certificates", offset: 0, "must be base64 text")
-            }
-            certificates.append(der)
-        }
+        certificates = try Evidence.certificates(&fields, "certificates", path: path)
+        endorsementKey = nil
+        if let json = fields.optional("endorsementKey") { endorsementKey = try Evidence.EndorsementKey(json: json) }
         registers = [:]
         guard let banks = try fields.required("pcrs").object else {
             throw ParseError("form", field: "\(path).pcrs", offset: 0, "must be an object")

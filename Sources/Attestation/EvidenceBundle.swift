@@ -5,8 +5,8 @@ import Bytes
 /// root, which is never taken from the bundle.
 public struct EvidenceBundle: Sendable, Equatable {
     public static let schema = "nacre.evidencebundle.v1"
-    /// Largest bundle that is read, bytes.
-    public static let maximumSize = 64 << 20
+    /// Largest bundle that is read, bytes: evidence with the largest manifest and signature in base64.
+    public static let maximumSize = Evidence.maximumSize + (17 << 20)
 
     public var evidence: Evidence
     /// The manifest's bytes exactly as signed.
@@ -53,9 +53,15 @@ public struct EvidenceBundle: Sendable, Equatable {
 
         public init(parsing bytes: [UInt8]) throws(ParseError) {
             let json = try JSON(parsing: bytes, limit: EvidenceBundle.maximumSize)
-            self =
-                json["schema"]?.string == EvidenceBundle.schema
-                ? .bundled(try EvidenceBundle(json: json)) : .plain(try Evidence(json: json))
+            guard json["schema"]?.string != EvidenceBundle.schema else {
+                self = .bundled(try EvidenceBundle(json: json))
+                return
+            }
+            guard bytes.count <= Evidence.maximumSize else {
+                throw ParseError(
+                    "length", field: "evidence", offset: 0, "\(bytes.count) bytes, at most \(Evidence.maximumSize)")
+            }
+            self = .plain(try Evidence(json: json))
         }
     }
 }

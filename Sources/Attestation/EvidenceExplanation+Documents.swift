@@ -126,6 +126,7 @@ extension EvidenceExplanation {
         var rows: [Appraisal.Step] = []
         let key = try AttestationKey(parsing: tpm.attestationKey)
         rows.append(row("key", "\(key.publicKey.kind), name \(Hex.encode(key.area?.name ?? []))"))
+        if let endorsement = tpm.endorsementKey { rows += try self.endorsement(endorsement) }
         let quote = try TPM.Quote(attest: tpm.attest, signature: tpm.signature)
         let shown = try PCRBank(values: tpm.registers)
         let covered = try? quote.verify(ak: key, nonce: nonce, pcrs: shown)
@@ -143,6 +144,33 @@ extension EvidenceExplanation {
                         + (isReplayed ? ", explained by the log" : ", not what the log extends to")))
         }
         rows += events(log.explain()) + events(userspace?.explain() ?? [])
+        return rows
+    }
+
+    /// The endorsement key's certificate: whose it says the TPM is, and whether it is for the key shown.
+    private static func endorsement(_ endorsement: Evidence.EndorsementKey) throws -> [Appraisal.Step] {
+        let key = try TPMPublic(parsing: endorsement.publicArea)
+        let certificate = try Certificate(der: endorsement.certificate)
+        let isSame = EndorsementTrust.isSame(key, certificate)
+        var rows = [
+            row("endorsement.certificate", describe(certificate)),
+            Appraisal.Step(
+                claim: "endorsement.key", mark: isSame ? .held : .failed,
+                detail: "\(try key.publicKey().kind), "
+                    + (isSame ? "the certificate's" : "not the one of the certificate")),
+        ]
+        do {
+            let facts = try EndorsementCertificate(certificate)
+            rows += [
+                row("endorsement.manufacturer", "\(facts.manufacturer) (\(facts.vendor ?? "unknown"))"),
+                row("endorsement.model", facts.model), row("endorsement.version", facts.version),
+            ]
+        } catch {
+            rows.append(.init(claim: "endorsement.certificate", mark: .failed, detail: "\(error)"))
+        }
+        for der in endorsement.chain { rows.append(row("endorsement.chain", describe(try Certificate(der: der)))) }
+        rows.append(
+            row("endorsement.activation", "only a session with the node shows that the key above is in this TPM"))
         return rows
     }
 }

@@ -112,3 +112,11 @@ public func constantTimeEqual(_ left: some Collection<UInt8>, _ right: some Coll
     for (a, b) in zip(left, right) { difference |= a ^ b }
     return difference == 0
 }
+
+/// The same without generic iterators, which cost more than what is compared.
+public func constantTimeEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool {
+    guard left.count == right.count else { return false }
+    var difference: UInt8 = 0
+    for index in left.indices { difference |= left[index] ^ right[index] }
+    return difference == 0
+}

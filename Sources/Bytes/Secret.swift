@@ -1,6 +1,7 @@
 import Glibc
+import Synchronization
 
-/// Key bytes: never copied, in pages of their own that are locked in memory and left out of core dumps where the system
+/// Key bytes: never copied, in pages for nothing else that are locked in memory and left out of core dumps where the system
 /// allows it, wiped when they go out of scope.
 @safe public struct Secret: ~Copyable, @unchecked Sendable {
     // Sendable by hand: the storage is never mutated after initialisation and has exactly one owner.
@@ -55,28 +56,75 @@ import Glibc
         return difference == 0
     }
 
-    /// Whole pages: locking and leaving out of dumps work by the page, and unlocking one secret must not unlock another.
+    /// From the pool, or pages of its own where it is too large for a slot.
     private static func pages(for count: Int) -> UnsafeMutableBufferPointer<UInt8> {
-        let size = Self.mapped(count)
-        guard let base = unsafe mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-            unsafe base != MAP_FAILED
-        else { preconditionFailure("no memory") }
-        _ = unsafe madvise(base, size, MADV_DONTDUMP)
-        _ = unsafe mlock(base, size)
-        return unsafe UnsafeMutableBufferPointer(
-            start: base.bindMemory(to: UInt8.self, capacity: size), count: count)
-    }
-
-    private static func mapped(_ count: Int) -> Int {
-        let page = sysconf(Int32(_SC_PAGESIZE))
-        return max(1, (count + page - 1) / page) * page
+        let base = count <= SecretPool.slotSize ? unsafe SecretPool.shared.take() : unsafe LockedPages.map(count)
+        return unsafe UnsafeMutableBufferPointer(start: base, count: count)
     }
 
     private static func wipe(_ storage: UnsafeMutableBufferPointer<UInt8>) {
         guard let base = storage.baseAddress else { return }
         unsafe explicit_bzero(base, storage.count)
-        _ = unsafe munmap(base, mapped(storage.count))
+        if storage.count <= SecretPool.slotSize {
+            unsafe SecretPool.shared.giveBack(base)
+        } else {
+            unsafe LockedPages.unmap(base, storage.count)
+        }
     }
 
     deinit { unsafe Self.wipe(storage) }
+}
+
+/// Whole pages: locking and leaving out of dumps work by the page, and unlocking one secret must not unlock another.
+enum LockedPages {
+    static func map(_ count: Int) -> UnsafeMutablePointer<UInt8> {
+        let size = Self.size(count)
+        guard let base = unsafe mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+            unsafe base != MAP_FAILED
+        else { preconditionFailure("no memory") }
+        _ = unsafe madvise(base, size, MADV_DONTDUMP)
+        _ = unsafe mlock(base, size)
+        return unsafe base.bindMemory(to: UInt8.self, capacity: size)
+    }
+
+    static func unmap(_ base: UnsafeMutablePointer<UInt8>, _ count: Int) {
+        _ = unsafe munmap(base, size(count))
+    }
+
+    private static func size(_ count: Int) -> Int {
+        let page = sysconf(Int32(_SC_PAGESIZE))
+        return max(1, (count + page - 1) / page) * page
+    }
+}
+
+/// Slots for keys in pages that are locked once and never given back: a call of mmap and one of munmap for each key would
+/// interrupt every processor of the machine. A slot holds zeros while nobody has it.
+@safe final class SecretPool: Sendable {
+    static let shared = SecretPool()
+    static let slotSize = 128
+    private static let blockSize = 4096
+
+    // Sendable by hand: an address, whose memory belongs to whoever took it.
+    @safe private struct Slot: @unchecked Sendable {
+        let base: UnsafeMutablePointer<UInt8>
+    }
+    private let free = Mutex<[Slot]>([])
+
+    func take() -> UnsafeMutablePointer<UInt8> {
+        let slot = free.withLock { free -> Slot in
+            if let slot = free.popLast() { return slot }
+            let block = unsafe LockedPages.map(Self.blockSize)
+            for offset in stride(from: Self.slotSize, to: Self.blockSize, by: Self.slotSize) {
+                unsafe free.append(Slot(base: block + offset))
+            }
+            return unsafe Slot(base: block)
+        }
+        return unsafe slot.base
+    }
+
+    /// The memory must hold zeros by now.
+    func giveBack(_ base: UnsafeMutablePointer<UInt8>) {
+        let slot = unsafe Slot(base: base)
+        free.withLock { $0.append(slot) }
+    }
 }

@@ -87,3 +87,40 @@ static inline int nacre_aes256gcm_open(const void *key, const unsigned char *non
 }
 // An option is wider than a C int, so its macro does not import.
 static inline void nacre_ssl_ctx_cleanse(SSL_CTX *c) { SSL_CTX_set_options(c, SSL_OP_CLEANSE_PLAINTEXT); }
+
+// RSAES-OAEP (RFC 8017) with MGF1 of the same hash; `label` is copied, for libcrypto frees the one it is given.
+static inline int nacre_rsa_oaep(EVP_PKEY *key, const EVP_MD *hash, const unsigned char *label, size_t label_size,
+                                 const unsigned char *input, size_t size, unsigned char *output, size_t *output_size) {
+    unsigned char *copy = OPENSSL_memdup(label, label_size);
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new(key, NULL);
+    int done = copy && context && EVP_PKEY_encrypt_init(context) == 1
+        && EVP_PKEY_CTX_set_rsa_padding(context, RSA_PKCS1_OAEP_PADDING) == 1
+        && EVP_PKEY_CTX_set_rsa_oaep_md(context, hash) == 1 && EVP_PKEY_CTX_set_rsa_mgf1_md(context, hash) == 1;
+    if (done && EVP_PKEY_CTX_set0_rsa_oaep_label(context, copy, (int)label_size) == 1)
+        copy = NULL;
+    else
+        done = 0;
+    done = done && EVP_PKEY_encrypt(context, output, output_size, input, size) == 1;
+    EVP_PKEY_CTX_free(context);
+    OPENSSL_free(copy);
+    return done;
+}
+static inline int nacre_ecdh(EVP_PKEY *key, EVP_PKEY *peer, unsigned char *output, size_t size) {
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new(key, NULL);
+    int done = context && EVP_PKEY_derive_init(context) == 1 && EVP_PKEY_derive_set_peer(context, peer) == 1
+        && EVP_PKEY_derive(context, output, &size) == 1;
+    EVP_PKEY_CTX_free(context);
+    return done ? (int)size : 0;
+}
+// AES in CFB mode with whole-block feedback (NIST SP 800-38A) and an initialisation vector of zeros.
+static inline int nacre_aes_cfb(const unsigned char *key, size_t key_size, const unsigned char *input, size_t size,
+                                unsigned char *output) {
+    static const unsigned char zeros[16];
+    const EVP_CIPHER *cipher = key_size == 16 ? EVP_aes_128_cfb128() : key_size == 32 ? EVP_aes_256_cfb128() : NULL;
+    int part = 0;
+    EVP_CIPHER_CTX *context = cipher ? EVP_CIPHER_CTX_new() : NULL;
+    int done = context && EVP_EncryptInit_ex(context, cipher, NULL, key, zeros) == 1
+        && EVP_EncryptUpdate(context, output, &part, input, (int)size) == 1 && part == (int)size;
+    EVP_CIPHER_CTX_free(context);
+    return done;
+}

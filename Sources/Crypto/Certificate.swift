@@ -150,8 +150,9 @@ import COpenSSL
     /// Full path validation (RFC 5280) by libcrypto: `self` through `intermediates` to one of `roots` at `time`.
     ///
     /// Throws with libcrypto's reason; `.expired` paths are told apart by `PathError.expired`.
+    /// - Parameter endsAtAny: the path may end at one of `roots` that another authority issued.
     public func verifyPath(
-        intermediates: [Certificate], roots: [Certificate], at time: Instant
+        intermediates: [Certificate], roots: [Certificate], at time: Instant, endsAtAny: Bool = false
     ) throws(PathError) {
         guard let store = unsafe X509_STORE_new(), let context = unsafe X509_STORE_CTX_new(),
             let stack = unsafe OPENSSL_sk_new_null()
@@ -167,6 +168,7 @@ import COpenSSL
             throw PathError(isExpired: false, message: CryptoError.library("X509_STORE_CTX_init").message)
         }
         unsafe X509_STORE_CTX_set_time(context, 0, Int(time.seconds))
+        if endsAtAny { unsafe X509_STORE_CTX_set_flags(context, UInt(X509_V_FLAG_PARTIAL_CHAIN)) }
         let result = unsafe X509_verify_cert(context)
         withExtendedLifetime((intermediates, roots)) {}
         guard result == 1 else {

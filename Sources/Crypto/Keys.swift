@@ -31,6 +31,14 @@ public enum SignatureScheme: Sendable, Equatable, Hashable {
     /// SubjectPublicKeyInfo, DER, no trailing bytes.
     public convenience init(spki: [UInt8]) throws(CryptoError) {
         guard spki.count <= 1 << 16 else { throw CryptoError(.form, "public key longer than 64 KiB") }
+        // The one form of a point on a known curve: libcrypto's decoders take several times as long to find out.
+        if let curve = Curve.allCases.first(where: { curve in
+            spki.count == curve.spkiPrefix.count + 1 + 2 * curve.coordinateSize
+                && spki.starts(with: curve.spkiPrefix + [4])
+        }) {
+            try self.init(point: Array(spki.suffix(2 * curve.coordinateSize)), on: curve)
+            return
+        }
         let parsed: OpaquePointer? = unsafe spki.withUnsafeBufferPointer { buffer in
             var cursor = buffer.baseAddress
             guard let key = unsafe d2i_PUBKEY(nil, &cursor, buffer.count) else { return nil }
@@ -58,7 +66,7 @@ public enum SignatureScheme: Sendable, Equatable, Hashable {
         guard x.count == curve.coordinateSize, y.count == curve.coordinateSize else {
             throw CryptoError(.form, "\(curve) coordinates must be \(curve.coordinateSize) bytes")
         }
-        try self.init(spki: curve.spkiPrefix + [4] + x + y)
+        try self.init(point: x + y, on: curve)
     }
 
     /// RSA from modulus and exponent, big-endian.
@@ -109,9 +117,12 @@ public enum SignatureScheme: Sendable, Equatable, Hashable {
         case .p384: curve = .p384
         default: return nil
         }
-        let bytes = spki
-        guard bytes.count == curve.spkiPrefix.count + 1 + 2 * curve.coordinateSize else { return nil }
-        return Array(bytes.suffix(2 * curve.coordinateSize))
+        var output: UnsafeMutablePointer<UInt8>?
+        let length = unsafe EVP_PKEY_get1_encoded_public_key(handle, &output)
+        defer { unsafe CRYPTO_free(output, "", 0) }
+        // 04 ‖ x ‖ y; the other encodings are shorter.
+        guard length == 1 + 2 * curve.coordinateSize, unsafe output?.pointee == 4 else { return nil }
+        return unsafe Array(UnsafeBufferPointer(start: output, count: length).dropFirst())
     }
 
     /// Modulus of an RSA key, big-endian without leading zeros; `nil` for other kinds.

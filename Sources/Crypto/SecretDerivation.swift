@@ -12,6 +12,13 @@ extension HashAlgorithm {
         return digest
     }
 
+    /// The first `count` bytes of an HMAC that is itself a key.
+    public func secretHMAC(key: borrowing Secret, _ bytes: [UInt8], count: Int) -> Secret {
+        precondition((1...size).contains(count))
+        let whole = Secret(count: size) { out in hmac(key: key, bytes, into: &out) }
+        return Secret(whole, from: 0, count: count)
+    }
+
     fileprivate func hmac(key: borrowing Secret, _ bytes: [UInt8], into digest: inout MutableSpan<UInt8>) {
         precondition(digest.count == size)
         key.withBytes { key in

@@ -39,6 +39,8 @@ public final class EvidenceSource: Sendable {
     /// One at a time: ESYS is not thread-safe, and a TPM does one thing at a time anyway.
     private let tpm: Mutex<TPMDevice?>
     private let stages = Mutex<[Evidence.Stage]>([])
+    /// What the TPM's vendor vouches for, once found.
+    private let endorsement = Mutex<Evidence.EndorsementKey?>(nil)
     /// What register 15 shows since it was measured.
     private let cluster = Mutex<ClusterIdentity?>(nil)
 
@@ -115,6 +117,29 @@ public final class EvidenceSource: Sendable {
         try tpm.withLock { tpm in try tpm?.createAttestationKey() ?? [] }
     }
 
+    /// Looks for an endorsement certificate in the TPM; all evidence from then on shows it.
+    /// - Returns: the SHA-256 of the certificate; `nil` for a TPM without one, and without a TPM.
+    public func findEndorsementKey() throws -> [UInt8]? {
+        let found = try tpm.withLock { tpm in try tpm?.findEndorsementKey() }
+        endorsement.withLock { endorsement in
+            endorsement = found.map {
+                Evidence.EndorsementKey(certificate: $0.certificate, chain: $0.chain, publicArea: $0.publicArea)
+            }
+        }
+        return found.map { HashAlgorithm.sha256.hash($0.certificate) }
+    }
+
+    /// The answer to a verifier who wants to know that attestation key and endorsement key are in one TPM.
+    /// - Throws: for a credential that was not made for these two, and on a machine without endorsement key.
+    public func activate(_ request: ActivationRequest) throws -> [UInt8] {
+        try tpm.withLock { tpm in
+            guard let secret = try tpm?.activate(request.credential), let key = tpm?.attestationKey else {
+                throw EvidenceError("this machine has no TPM")
+            }
+            return ActivationRequest.proof(secret, nonce: request.nonce, attestationKey: key)
+        }
+    }
+
     /// Evidence for `nonce`, 16 to 32 bytes.
     public func evidence(nonce: [UInt8]) throws -> Evidence {
         // Together, so that what the evidence says of the cluster is what the quote shows.
@@ -141,7 +166,7 @@ public final class EvidenceSource: Sendable {
         guard let quoted = try tpm?.quote(nonce: nonce, banks) else { return nil }
         return Evidence.TPMEvidence(
             attest: quoted.attest, signature: quoted.signature, attestationKey: tpm?.attestationKey ?? [],
-            registers: quoted.registers.values,
+            endorsementKey: endorsement.withLock { $0 }, registers: quoted.registers.values,
             eventLog: try File.contents(paths.firmwareLog, limit: EventLog.maximumSize),
             userspaceLog: try log.contents(limit: UserspaceLog.maximumSize))
     }

@@ -1,3 +1,4 @@
+import Attestation
 import Bytes
 import CLinux
 import Crypto
@@ -82,7 +83,7 @@ public final class Server: Sendable {
         let connection = HTTPConnection(stream)
         let response: HTTPResponse
         do throws(HTTPError) {
-            guard let request = try connection.readRequest() else { return }
+            guard let request = try connection.readRequest(bodyLimit: ActivationRequest.maximumSize) else { return }
             response = answer(request)
         } catch {
             guard let status = error.status else { return }

@@ -4,6 +4,7 @@ import Crypto
 /// TPM_ALG_ID values (TCG Algorithm Registry) that evidence carries.
 enum AlgorithmID {
     static let rsa: UInt16 = 0x0001
+    static let aes: UInt16 = 0x0006
     static let null: UInt16 = 0x0010
     static let rsaSSA: UInt16 = 0x0014
     static let rsaES: UInt16 = 0x0015
@@ -12,6 +13,7 @@ enum AlgorithmID {
     static let ecdsa: UInt16 = 0x0018
     static let ecdh: UInt16 = 0x0019
     static let ecc: UInt16 = 0x0023
+    static let cfb: UInt16 = 0x0043
 }
 
 extension HashAlgorithm {

@@ -46,6 +46,15 @@ public struct TPMPublic: Equatable, Sendable {
         public let hash: HashAlgorithm?
     }
 
+    /// TPMT_SYM_DEF_OBJECT of a storage key.
+    public struct Symmetric: Equatable, Sendable {
+        /// TPM_ALG_ID.
+        public let algorithm: UInt16
+        public let keyBits: UInt16
+        /// TPM_ALG_ID.
+        public let mode: UInt16
+    }
+
     /// The key itself.
     public enum Unique: Equatable, Sendable {
         case rsa(modulus: [UInt8], exponent: UInt32)
@@ -58,6 +67,8 @@ public struct TPMPublic: Equatable, Sendable {
     public let authPolicy: [UInt8]
     /// `nil`: TPM_ALG_NULL, any scheme.
     public let scheme: Scheme?
+    /// What a storage key encrypts its children with; `nil` for keys that store nothing.
+    public let symmetric: Symmetric?
     public let unique: Unique
     /// The TPMT_PUBLIC inside.
     public let area: [UInt8]
@@ -79,8 +90,8 @@ public struct TPMPublic: Equatable, Sendable {
         attributes = Attributes(rawValue: bits)
         authPolicy = try reader.sized("TPMT_PUBLIC.authPolicy", limit: 64)
         switch type {
-        case AlgorithmID.rsa: (scheme, unique) = try Self.rsa(&reader)
-        case AlgorithmID.ecc: (scheme, unique) = try Self.ecc(&reader)
+        case AlgorithmID.rsa: (symmetric, scheme, unique) = try Self.rsa(&reader)
+        case AlgorithmID.ecc: (symmetric, scheme, unique) = try Self.ecc(&reader)
         default:
             throw ParseError(
                 "range", field: "TPMT_PUBLIC.type", offset: 2, "0x\(Hex.encode(type)) is neither RSA nor ECC")
@@ -88,8 +99,8 @@ public struct TPMPublic: Equatable, Sendable {
         try reader.end("TPMT_PUBLIC")
     }
 
-    private static func rsa(_ reader: inout ByteReader) throws(ParseError) -> (Scheme?, Unique) {
-        try symmetric(&reader)
+    private static func rsa(_ reader: inout ByteReader) throws(ParseError) -> (Symmetric?, Scheme?, Unique) {
+        let symmetric = try symmetric(&reader)
         let scheme = try scheme(&reader, "TPMT_RSA_SCHEME")
         let keyBits = try reader.be(UInt16.self, "TPMS_RSA_PARMS.keyBits")
         let exponent = try reader.be(UInt32.self, "TPMS_RSA_PARMS.exponent")
@@ -99,11 +110,11 @@ public struct TPMPublic: Equatable, Sendable {
             throw ParseError(
                 "range", field: "TPM2B_PUBLIC_KEY_RSA", offset: offset, "\(modulus.count) bytes for \(keyBits) bits")
         }
-        return (scheme, .rsa(modulus: modulus, exponent: exponent == 0 ? 65537 : exponent))
+        return (symmetric, scheme, .rsa(modulus: modulus, exponent: exponent == 0 ? 65537 : exponent))
     }
 
-    private static func ecc(_ reader: inout ByteReader) throws(ParseError) -> (Scheme?, Unique) {
-        try symmetric(&reader)
+    private static func ecc(_ reader: inout ByteReader) throws(ParseError) -> (Symmetric?, Scheme?, Unique) {
+        let symmetric = try symmetric(&reader)
         let scheme = try scheme(&reader, "TPMT_ECC_SCHEME")
         let offset = reader.offset
         let identifier = try reader.be(UInt16.self, "TPMS_ECC_PARMS.curveID")
@@ -117,14 +128,18 @@ public struct TPMPublic: Equatable, Sendable {
         }
         let x = try reader.sized("TPMS_ECC_POINT.x", limit: curve.coordinateSize)
         let y = try reader.sized("TPMS_ECC_POINT.y", limit: curve.coordinateSize)
-        return (scheme, .ecc(curve, x: x.padded(to: curve.coordinateSize), y: y.padded(to: curve.coordinateSize)))
+        return (
+            symmetric, scheme,
+            .ecc(curve, x: x.padded(to: curve.coordinateSize), y: y.padded(to: curve.coordinateSize))
+        )
     }
 
-    /// TPMT_SYM_DEF_OBJECT: read past it; it only matters for storage keys.
-    private static func symmetric(_ reader: inout ByteReader) throws(ParseError) {
-        if try reader.be(UInt16.self, "TPMT_SYM_DEF_OBJECT.algorithm") != AlgorithmID.null {
-            try reader.skip(4, "TPMT_SYM_DEF_OBJECT")
-        }
+    private static func symmetric(_ reader: inout ByteReader) throws(ParseError) -> Symmetric? {
+        let algorithm = try reader.be(UInt16.self, "TPMT_SYM_DEF_OBJECT.algorithm")
+        guard algorithm != AlgorithmID.null else { return nil }
+        return Symmetric(
+            algorithm: algorithm, keyBits: try reader.be(UInt16.self, "TPMT_SYM_DEF_OBJECT.keyBits"),
+            mode: try reader.be(UInt16.self, "TPMT_SYM_DEF_OBJECT.mode"))
     }
 
     private static func scheme(_ reader: inout ByteReader, _ field: String) throws(ParseError) -> Scheme? {

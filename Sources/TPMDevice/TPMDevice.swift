@@ -10,9 +10,11 @@ import TPM
     let context: OpaquePointer
     private let transport: OpaquePointer
     /// The attestation key's ESYS handle, once created.
-    private var key: ESYS_TR?
+    private(set) var key: ESYS_TR?
     /// TPM2B_PUBLIC of the attestation key; empty before `createAttestationKey`.
     public private(set) var attestationKey: [UInt8] = []
+    /// The endorsement key, once found.
+    private(set) var endorsement: (handle: ESYS_TR, needsPolicy: Bool, nameAlgorithm: HashAlgorithm)?
 
     /// Opens the kernel's resource manager, which keeps this user's objects apart from those of others.
     public init(path: String = "/dev/tpmrm0") throws(TPMDeviceError) {
@@ -46,7 +48,9 @@ import TPM
     }
 
     deinit {
-        if let key { _ = unsafe Esys_FlushContext(context, key) }
+        for handle in [key, endorsement?.handle] {
+            if let handle { _ = unsafe Esys_FlushContext(context, handle) }
+        }
         var context: OpaquePointer? = unsafe context
         unsafe Esys_Finalize(&context)
         unsafe nacre_tcti_finalize(transport)
@@ -74,10 +78,20 @@ import TPM
     /// - Returns: TPM2B_PUBLIC.
     @discardableResult
     public mutating func createAttestationKey() throws(TPMDeviceError) -> [UInt8] {
-        let operation = "TPM2_CreatePrimary"
         if key != nil { return attestationKey }
+        let (handle, publicArea) = try createPrimary(Self.attestationKeyTemplate, ESYS_TR(ESYS_TR_RH_OWNER))
+        (key, attestationKey) = (handle, publicArea)
+        return attestationKey
+    }
+
+    /// A primary key of `hierarchy`, whose password is empty (TPM2_CreatePrimary).
+    /// - Returns: its handle, which the caller flushes, and its TPM2B_PUBLIC.
+    func createPrimary(
+        _ area: [UInt8], _ hierarchy: ESYS_TR
+    ) throws(TPMDeviceError) -> (handle: ESYS_TR, publicArea: [UInt8]) {
+        let operation = "TPM2_CreatePrimary"
         var template = TPM2B_PUBLIC()
-        try unsafe Marshalling.read(Self.attestationKeyTemplate, into: &template, operation) {
+        try unsafe Marshalling.read(area, into: &template, operation) {
             unsafe Tss2_MU_TPM2B_PUBLIC_Unmarshal($0, $1, $2, $3)
         }
         // Empty password, no sealed data, nothing recorded about its creation.
@@ -88,15 +102,25 @@ import TPM
         var output: UnsafeMutablePointer<TPM2B_PUBLIC>?
         try TPMDeviceError.check(
             unsafe Esys_CreatePrimary(
-                context, ESYS_TR(ESYS_TR_RH_OWNER), ESYS_TR(ESYS_TR_PASSWORD), Self.none, Self.none, &sensitive,
-                &template, &outside, &registers, &handle, &output, nil, nil, nil), operation)
-        key = handle
+                context, hierarchy, ESYS_TR(ESYS_TR_PASSWORD), Self.none, Self.none, &sensitive, &template, &outside,
+                &registers, &handle, &output, nil, nil, nil), operation)
         defer { unsafe Esys_Free(output) }
-        guard let output = unsafe output else { throw TPMDeviceError(operation, "no answer") }
-        attestationKey = try unsafe Marshalling.bytes(output, operation) {
-            unsafe Tss2_MU_TPM2B_PUBLIC_Marshal($0, $1, $2, $3)
+        do throws(TPMDeviceError) {
+            guard let output = unsafe output else { throw TPMDeviceError(operation, "no answer") }
+            let publicArea = try unsafe Marshalling.bytes(output, operation) {
+                unsafe Tss2_MU_TPM2B_PUBLIC_Marshal($0, $1, $2, $3)
+            }
+            return (handle, publicArea)
+        } catch {
+            _ = unsafe Esys_FlushContext(context, handle)
+            throw error
         }
-        return attestationKey
+    }
+
+    /// The endorsement key is flushed with the device; one that was kept before, now.
+    mutating func keepEndorsementKey(_ handle: ESYS_TR, needsPolicy: Bool, _ nameAlgorithm: HashAlgorithm) {
+        if let old = endorsement?.handle { _ = unsafe Esys_FlushContext(context, old) }
+        endorsement = (handle, needsPolicy, nameAlgorithm)
     }
 
     /// TPM2B_PUBLIC without a point (TPM 2.0 Part 2 §12.2.5).

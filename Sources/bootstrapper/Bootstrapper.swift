@@ -127,6 +127,13 @@ struct Bootstrapper {
         // One piece of evidence before anybody asks: what cannot be made must stop the boot here.
         _ = try source.evidence(nonce: [UInt8](repeating: 0, count: 32))
         Journal.write(.info, "attestation key created", ["NACRE_ATTESTATION_KEY": Hex.encode(key)])
+        // A TPM without a certificate, or with one that cannot be read, is one that nobody vouches for.
+        do {
+            let certificate = try source.findEndorsementKey().map { Hex.encode($0) } ?? "none"
+            Journal.write(.info, "endorsement certificate: \(certificate)", ["NACRE_ENDORSEMENT": certificate])
+        } catch {
+            Journal.write(.warning, "no endorsement key: \(error)", ["NACRE_ERROR": "\(error)"])
+        }
     }
 
     mutating func serve() throws {
@@ -134,6 +141,7 @@ struct Bootstrapper {
         let service = EvidenceService(
             clock: { BootClock.milliseconds },
             report: { Journal.write(.error, "evidence failed: \($0)", ["NACRE_ERROR": $0]) },
+            activate: { request in try source.activate(request) },
             evidence: { nonce in try source.evidence(nonce: nonce) })
         let server = try Server(port: Self.port, answer: { request in service.answer(request) })
         try server.start()

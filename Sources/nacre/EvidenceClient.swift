@@ -42,29 +42,58 @@ enum EvidenceClient {
     static func fetch(
         _ endpoint: Endpoint, nonce: [UInt8], timeout: Int = timeout
     ) throws(Finding) -> (bytes: [UInt8], evidence: Evidence) {
-        let target = "/v1/evidence?nonce=\(Hex.encode(nonce))"
-        let response: HTTPResponse
+        let request = HTTPRequest(target: "/v1/evidence?nonce=\(Hex.encode(nonce))")
+        let response = try send(request, to: endpoint, limit: Evidence.maximumSize, timeout: timeout)
+        guard response.status == 200 else {
+            throw Finding(
+                "connection-refused", claim: endpoint.description, expected: "HTTP status 200",
+                actual: status(response))
+        }
+        do {
+            return (response.body, try Evidence(parsing: response.body))
+        } catch { throw error.finding }
+    }
+
+    /// The node's answer to `challenge`, which it was sent for the evidence that it just gave.
+    static func activate(
+        _ endpoint: Endpoint, _ challenge: ActivationChallenge, timeout: Int = timeout
+    ) throws(Finding) -> Activation {
+        let request = HTTPRequest(
+            method: "POST", target: "/v1/activate", fields: ["content-type": "application/json"],
+            body: Array(challenge.request.json.compact.utf8))
+        let response = try send(request, to: endpoint, limit: ActivationRequest.maximumSize, timeout: timeout)
+        // 422: the TPM was asked and refuses. Everything else says nothing of it.
+        guard response.status == 200 else {
+            throw Finding(
+                response.status == 422 ? "key-activation" : "connection-refused",
+                claim: response.status == 422 ? "tpm attestation key" : endpoint.description,
+                expected: "an activation: that the key is in the TPM of the endorsement key", actual: status(response),
+                source: "policy.endorsementRoots")
+        }
+        do {
+            return Activation(challenge: challenge, proof: try ActivationRequest.proof(parsing: response.body))
+        } catch { throw error.finding }
+    }
+
+    private static func status(_ response: HTTPResponse) -> String {
+        "HTTP status \(response.status) \(Report.plain(String(decoding: response.body.prefix(200), as: UTF8.self)))"
+    }
+
+    private static func send(
+        _ request: HTTPRequest, to endpoint: Endpoint, limit: Int, timeout: Int
+    ) throws(Finding) -> HTTPResponse {
         do {
             let connection = try TLSClient.connect(
                 endpoint.host, port: endpoint.port, deadline: .seconds(timeout), authentication: .unauthenticated)
             defer { connection.close() }
             let http = HTTPConnection(connection)
-            try http.write(HTTPRequest(target: target), host: endpoint.description)
-            response = try http.readResponse(bodyLimit: Evidence.maximumSize)
+            try http.write(request, host: endpoint.description)
+            return try http.readResponse(bodyLimit: limit)
         } catch {
             throw Finding(
                 "connection-failed", claim: endpoint.description, actual: "\(error)",
                 next: "is the node up and its port 9000 reachable?")
         }
-        guard response.status == 200 else {
-            let text = String(decoding: response.body.prefix(200), as: UTF8.self)
-            throw Finding(
-                "connection-refused", claim: endpoint.description, expected: "HTTP status 200",
-                actual: "\(response.status) \(Report.plain(text))")
-        }
-        do {
-            return (response.body, try Evidence(parsing: response.body))
-        } catch { throw error.finding }
     }
 
     /// The caller's nonce, or a fresh one of 32 bytes.

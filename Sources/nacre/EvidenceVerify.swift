@@ -108,7 +108,9 @@ struct EvidenceVerify: ParsableCommand {
 
     private func judgeNode(_ path: String) throws {
         try NodeJudgement.reporting(output) {
-            let document = try Input.parse(path) { bytes in try EvidenceBundle.Document(parsing: bytes) }
+            let document = try Input.parse(path, limit: EvidenceBundle.maximumSize) { bytes in
+                try EvidenceBundle.Document(parsing: bytes)
+            }
             var embedded: EvidenceBundle?
             if case .bundled(let bundle) = document { embedded = bundle }
             let judgement = try NodeJudgement(

@@ -33,8 +33,7 @@ struct LogsCommand: ParsableCommand {
         while true {
             let text = try console.next()
             if !text.isEmpty {
-                let bytes = Array(text.utf8)
-                guard unsafe write(STDOUT_FILENO, bytes, bytes.count) == bytes.count else { return }
+                Report.out(text)
             } else if follow {
                 usleep(200_000)
             } else {

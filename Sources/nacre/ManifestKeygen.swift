@@ -32,7 +32,11 @@ struct ManifestKeygen: ParsableCommand {
         try Input.write(try key.pem(), to: out, mode: 0o600, replacing: false)
         output.note("\(out): development key \(key.publicKey.fingerprint)")
         if output.output == .json {
-            Report.out(JSON.fields(["key": .string(out), "signer": .string(key.publicKey.fingerprint)]).compact + "\n")
+            Report.out(
+                JSON.fields([
+                    "schema": "nacre.manifest-keygen.v1", "key": .string(out),
+                    "signer": .string(key.publicKey.fingerprint),
+                ]).compact + "\n")
         }
     }
 }

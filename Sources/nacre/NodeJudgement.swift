@@ -56,14 +56,25 @@ struct NodeJudgement {
         }
     }
 
+    /// Has the node show that its attestation key is in the TPM of its endorsement key, where the policy cares.
+    func activation(
+        _ endpoint: EvidenceClient.Endpoint, _ evidence: Evidence, nonce: [UInt8], timeout: Int
+    ) throws(Finding) -> Activation? {
+        guard policy.wantsActivation, evidence.tpm?.endorsementKey != nil else { return nil }
+        return try EvidenceClient.activate(
+            endpoint, try ActivationChallenge(evidence, nonce: nonce), timeout: timeout)
+    }
+
     /// Judges and prints; throws exit code 3 on a rejection.
     func judge(
-        _ evidence: Evidence, nonce: [UInt8]?, cluster: ClusterExpectation = .unspecified, at time: Instant,
-        _ output: OutputOptions
+        _ evidence: Evidence, nonce: [UInt8]?, cluster: ClusterExpectation = .unspecified,
+        activation: Activation? = nil,
+        at time: Instant, _ output: OutputOptions
     ) throws {
         output.detail("policy: \(policyName)")
         let result = Appraisal.judge(
-            evidence, nonce: nonce, reference: reference, policy: policy, cluster: cluster, at: time)
+            evidence, nonce: nonce, reference: reference, policy: policy, cluster: cluster, activation: activation,
+            at: time)
         Report.verdict(result.verdict, steps: result.steps, output)
         guard result.verdict.isAccepted else { throw Exit.rejected }
     }

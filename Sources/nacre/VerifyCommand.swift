@@ -14,7 +14,9 @@ struct VerifyCommand: ParsableCommand {
             that its cluster.json names; for a cluster of 'nacre up' these accept a TPM that the host provides, and the \
             verdict is marked 'development'. For an endpoint or saved evidence the rules are those of production, \
             whatever the address, unless a policy or --allow-development says otherwise: they demand hardware reports \
-            that cover the whole image: TDX, or SEV-SNP that boots the UKI directly.
+            that cover the whole image: TDX, or SEV-SNP that boots the UKI directly. Where the policy names \
+            endorsementRoots, a node whose TPM has an endorsement certificate is also asked to activate a credential: \
+            that its attestation key is in that TPM. Saved evidence cannot show this.
             """)
 
     @Argument(help: ArgumentHelp("The node, host:port; port 9000 by default.", valueName: "endpoint"))
@@ -68,9 +70,13 @@ struct VerifyCommand: ParsableCommand {
                 output.detail("asking \(endpoint.description) for nonce \(Hex.encode(nonce))")
                 let (_, evidence) = try EvidenceClient.fetch(endpoint, nonce: nonce, timeout: timeout)
                 let complete = try sources.complete(evidence, at: time.instant, output)
-                try judgement.judge(complete, nonce: nonce, cluster: expectation, at: time.instant, output)
+                let activation = try judgement.activation(endpoint, evidence, nonce: nonce, timeout: timeout)
+                try judgement.judge(
+                    complete, nonce: nonce, cluster: expectation, activation: activation, at: time.instant, output)
             } else if let evidence {
-                let document = try Input.parse(evidence) { bytes in try EvidenceBundle.Document(parsing: bytes) }
+                let document = try Input.parse(evidence, limit: EvidenceBundle.maximumSize) { bytes in
+                    try EvidenceBundle.Document(parsing: bytes)
+                }
                 var embedded: EvidenceBundle?
                 if case .bundled(let bundle) = document { embedded = bundle }
                 let complete = try sources.complete(document.evidence, at: time.instant, output)
@@ -116,7 +122,9 @@ struct VerifyCommand: ParsableCommand {
                 let (_, evidence) = try EvidenceClient.fetch(endpoint, nonce: nonce, timeout: timeout)
                 let complete = try sources.complete(evidence, at: time.instant, output)
                 let expected = clusterID == nil ? cluster.identity.map { .member($0) } ?? expectation : expectation
-                try judgement.judge(complete, nonce: nonce, cluster: expected, at: time.instant, output)
+                let activation = try judgement.activation(endpoint, evidence, nonce: nonce, timeout: timeout)
+                try judgement.judge(
+                    complete, nonce: nonce, cluster: expected, activation: activation, at: time.instant, output)
             } catch let code as ExitCode where code == Exit.rejected {
                 rejected = true
             } catch let finding as Finding {

@@ -47,7 +47,9 @@ struct Release {
 
 /// A node's HTTPS endpoint on loopback that answers `count` requests by `answer`, given the nonce asked for.
 func serve(
-    _ count: Int, _ answer: @escaping @Sendable ([UInt8]) throws -> HTTPResponse
+    _ count: Int,
+    activate: @escaping @Sendable (ActivationRequest) throws -> HTTPResponse = { _ in .text("", status: 404) },
+    _ answer: @escaping @Sendable ([UInt8]) throws -> HTTPResponse
 ) throws -> (endpoint: String, done: Task<Void, Never>) {
     let key = try PrivateKey(generating: .p256)
     let certificate = try Certificate.selfSigned(
@@ -63,10 +65,12 @@ func serve(
                 let connection = try? server.accept(socket, deadline: .seconds(60))
             else { return }
             let http = HTTPConnection(connection)
-            if let request = try? http.readRequest(), request.path == "/v1/evidence",
-                let nonce = request.query?["nonce"].flatMap({ Hex.decode($0) }), let response = try? answer(nonce)
-            {
-                try? http.write(response)
+            if let request = try? http.readRequest(bodyLimit: ActivationRequest.maximumSize) {
+                let response =
+                    request.path == "/v1/activate"
+                    ? try? activate(ActivationRequest(parsing: request.body))
+                    : try? request.query?["nonce"].flatMap({ Hex.decode($0) }).map(answer)
+                if let response { try? http.write(response) }
             }
             connection.close()
         }

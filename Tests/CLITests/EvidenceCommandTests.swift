@@ -272,13 +272,19 @@ import Testing
     }
 
     @Test(arguments: [
-        "exec \"$0\" policy show > /dev/full", "exec \"$0\" policy show >&-", "exec \"$0\" --help >&-",
+        "exec \"$0\" policy show > /dev/full", "exec \"$0\" manifest keygen --out \"$1\" -o json > /dev/full",
+        "exec \"$0\" logs --dir \"$2\" > /dev/full", "exec \"$0\" policy show >&-", "exec \"$0\" --help >&-",
         // A pipe that nobody reads any more.
         "mkfifo \"$1\" && exec 3<>\"$1\" 4>\"$1\" 3>&- && exec \"$0\" policy show >&4",
     ])
     func `a result that gets lost is a failure`(script: String) throws {
         let folder = try TemporaryFolder()
-        let result = try Tool.run(["sh", "-c", script, Nacre.path, folder.path + "/fifo"])
+        let machine = folder.path + "/vm/control-plane-0"
+        for path in [folder.path + "/vm", machine] { #expect(unsafe mkdir(path, 0o700) == 0) }
+        _ = try folder.file("vm/control-plane-0/console.log", "booted\n")
+        let document = Self.cluster("127.0.0.1:1", rules: "development", manifest: "/m")
+        _ = try folder.file("cluster.json", document.compact)
+        let result = try Tool.run(["sh", "-c", script, Nacre.path, folder.path + "/fifo", folder.path])
         #expect(result.status == 1)
         #expect(result.errors.contains("writing the result"), "\(result.errors)")
     }

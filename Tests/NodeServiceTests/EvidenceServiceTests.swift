@@ -21,7 +21,7 @@ struct EvidenceServiceTests {
 
     private func service(_ make: @escaping @Sendable ([UInt8]) throws -> Evidence) -> EvidenceService {
         let clock = clock
-        return EvidenceService(clock: { clock.now }, report: { _ in }, evidence: make)
+        return EvidenceService(clock: { clock.now }, report: { _ in }, activate: { _ in throw NoTPM() }, evidence: make)
     }
 
     private var working: EvidenceService { service { Evidence(platform: .tpm, nonce: $0) } }
@@ -52,11 +52,13 @@ struct EvidenceServiceTests {
         #expect(try JSON(parsing: response.body)["schema"]?.string == "nacre.error.v1")
     }
 
-    @Test("knows two paths and one method")
+    @Test("knows three paths, each with one method")
     func routes() {
         #expect(working.answer(HTTPRequest(target: "/v1/healthz")).status == 200)
         #expect(working.answer(HTTPRequest(target: "/v1/healthz?x=1")).status == 400)
-        for target in ["/", "/v1", "/v1/evidence/", "/v2/evidence", "/V1/healthz", "/v1/healthz/../evidence"] {
+        for target in [
+            "/", "/v1", "/v1/evidence/", "/v2/evidence", "/V1/healthz", "/v1/activate/", "/v1/healthz/../evidence",
+        ] {
             #expect(working.answer(HTTPRequest(target: target)).status == 404)
         }
         for method in ["POST", "HEAD", "PUT", "OPTIONS", "get"] {

@@ -20,8 +20,8 @@ private struct Node {
     let source: EvidenceSource
     let server: Server
 
-    init?() throws {
-        guard let tpm = try SoftwareTPM(banks: "sha256,sha384") else { return nil }
+    init?(_ authority: SoftwareTPM.Authority? = nil) throws {
+        guard let tpm = try SoftwareTPM(banks: "sha256,sha384", authority: authority) else { return nil }
         self.tpm = tpm
         folder = try TemporaryFolder()
         var paths = EvidenceSource.Paths()
@@ -35,12 +35,19 @@ private struct Node {
             paths: paths)
         self.source = source
         let service = EvidenceService(
-            clock: { BootClock.milliseconds }, report: { print($0) }, evidence: { try source.evidence(nonce: $0) })
+            clock: { BootClock.milliseconds }, report: { print($0) }, activate: { try source.activate($0) },
+            evidence: { try source.evidence(nonce: $0) })
         server = try Server(port: 0, address: "127.0.0.1") { service.answer($0) }
         try server.start()
     }
 
-    func get(_ target: String) async throws -> HTTPResponse {
+    func get(_ target: String) async throws -> HTTPResponse { try await send(HTTPRequest(target: target)) }
+
+    func activate(_ body: [UInt8]) async throws -> HTTPResponse {
+        try await send(HTTPRequest(method: "POST", target: "/v1/activate", body: body))
+    }
+
+    private func send(_ request: HTTPRequest) async throws -> HTTPResponse {
         let port = server.port
         return try await onThread {
             Result {
@@ -48,7 +55,7 @@ private struct Node {
                     "127.0.0.1", port: port, deadline: .seconds(60), authentication: .unauthenticated)
                 defer { stream.close() }
                 let connection = HTTPConnection(stream)
-                try connection.write(HTTPRequest(target: target), host: "node")
+                try connection.write(request, host: "node")
                 return try connection.readResponse(bodyLimit: Evidence.maximumSize)
             }
         }.get()
@@ -101,6 +108,61 @@ struct NodeTests {
             #expect(covered[hash, 11] == hash.hash([UInt8](repeating: 0, count: hash.size) + digest))
             #expect(covered.values[hash]?.count == 16)
         }
+    }
+
+    @Test("shows its endorsement key and activates what is made for it, once the vendor is known")
+    func activation() async throws {
+        guard let authority = try SoftwareTPM.Authority(), let node = try Node(authority),
+            let other = try Node(authority)
+        else { return }
+        defer {
+            node.server.stop()
+            other.server.stop()
+        }
+        for node in [node, other] {
+            _ = try node.source.createKey()
+            #expect(try node.source.findEndorsementKey() != nil)
+        }
+        let nonce = randomBytes(32)
+        func evidence(_ node: Node) async throws -> Evidence {
+            try Evidence(parsing: try await node.get("/v1/evidence?nonce=\(Hex.encode(nonce))").body)
+        }
+        let shown = try await evidence(node)
+        let tpm = try #require(shown.tpm)
+        let endorsement = try #require(tpm.endorsementKey)
+        let (issuer, root) = try authority.certificates()
+        let roots = try [issuer, root].map { try Certificate.read($0) }
+        // The issuing authority named itself; the root alone leads nowhere, for the TPM does not bring what is between.
+        let trust = try EndorsementTrust(endorsement, roots: [roots[0]], at: Instant.now)
+        #expect(trust.certificate.model == "swtpm")
+        var complete = endorsement
+        complete.chain = [roots[0].der]
+        _ = try EndorsementTrust(complete, roots: [roots[1]], at: Instant.now)
+        let error = #expect(throws: Finding.self) {
+            _ = try EndorsementTrust(endorsement, roots: [roots[1]], at: Instant.now)
+        }
+        #expect(error?.reason == "ek-chain")
+
+        let challenge = try ActivationChallenge(shown, nonce: nonce)
+        let body = Array(challenge.request.json.compact.utf8)
+        let answer = try await node.activate(body)
+        #expect(answer.status == 200)
+        let proof = try ActivationRequest.proof(parsing: answer.body)
+        #expect(challenge.isAnswered(by: proof, tpm, nonce: nonce))
+        // Of another session, and by another TPM.
+        #expect(try !ActivationChallenge(shown, nonce: nonce).isAnswered(by: proof, tpm, nonce: nonce))
+        #expect(!challenge.isAnswered(by: proof, tpm, nonce: randomBytes(32)))
+        #expect(try await other.activate(body).status == 422)
+        // The other's attestation key beside this endorsement key.
+        var mixed = shown
+        mixed.tpm?.attestationKey = try #require(try await evidence(other).tpm).attestationKey
+        let wrong = Array(try ActivationChallenge(mixed, nonce: nonce).request.json.compact.utf8)
+        #expect(try await node.activate(wrong).status == 422)
+        #expect(try await other.activate(wrong).status == 422)
+        #expect(try await node.activate(Array(body.dropLast())).status == 400)
+        #expect(try await node.activate([]).status == 400)
+        #expect(try await node.activate([UInt8](repeating: 0x20, count: 4097)).status == 413)
+        #expect(node.server.isHealthy)
     }
 
     @Test("answers several callers at once, and wrong ones in words")

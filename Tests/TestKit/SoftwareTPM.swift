@@ -9,14 +9,60 @@ public final class SoftwareTPM: Sendable {
     private let process: pid_t
     private let folder: TemporaryFolder
 
+    /// An authority of the test's own (swtpm_localca) that certifies endorsement keys of software TPMs.
+    public struct Authority: Sendable {
+        let folder: TemporaryFolder
+
+        /// `nil`, with a line that says so, where swtpm_localca is not installed.
+        public init?() throws {
+            guard let tool = Tool.find("swtpm_localca") else { return nil }
+            folder = try TemporaryFolder()
+            let path = folder.path
+            _ = try folder.file(
+                "setup.conf",
+                """
+                create_certs_tool = \(tool)
+                create_certs_tool_config = \(path)/localca.conf
+                create_certs_tool_options = \(path)/localca.options
+                """)
+            _ = try folder.file(
+                "localca.conf",
+                """
+                statedir = \(path)
+                signingkey = \(path)/signkey.pem
+                issuercert = \(path)/issuercert.pem
+                certserial = \(path)/certserial
+                """)
+            _ = try folder.file(
+                "localca.options",
+                "--platform-manufacturer Nacre\n--platform-version 1.0\n--platform-model test\n")
+        }
+
+        /// The authority that issues, and the root above it: PEM, once it has issued something.
+        public func certificates() throws -> (issuer: [UInt8], root: [UInt8]) {
+            (
+                try readFile("\(folder.path)/issuercert.pem"),
+                try readFile("\(folder.path)/swtpm-localca-rootca-cert.pem")
+            )
+        }
+    }
+
     /// `nil`, with a line that says so, where swtpm is not installed.
     /// - Parameter banks: active banks of registers; `nil` leaves swtpm's default.
-    public init?(banks: String? = nil) throws {
+    /// - Parameter authority: puts endorsement certificates of this authority into the TPM, RSA 2048 and P-384.
+    public init?(banks: String? = nil, authority: Authority? = nil) throws {
         guard let tool = Tool.find("swtpm") else { return nil }
         folder = try TemporaryFolder()
-        if let banks {
+        if banks != nil || authority != nil {
             guard let setup = Tool.find("swtpm_setup") else { return nil }
-            let made = try Tool.run([setup, "--tpm2", "--tpmstate", folder.path, "--pcr-banks", banks])
+            var command = [setup, "--tpm2", "--tpmstate", folder.path, "--pcr-banks", banks ?? "sha256"]
+            if let authority {
+                command += [
+                    "--create-ek-cert", "--create-platform-cert", "--lock-nvram", "--not-overwrite", "--config",
+                    "\(authority.folder.path)/setup.conf",
+                ]
+            }
+            let made = try Tool.run(command)
             guard made.status == 0 else { throw Unavailable(what: "swtpm_setup: \(made.errors)") }
         }
         let log = unsafe open("\(folder.path)/log", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
