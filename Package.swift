@@ -71,28 +71,34 @@ let package = Package(
                 "CLinux",
             ]),
         room("AttestedTLS", ["Bytes", "Crypto", "Linux", "CLinux"]),
-        room("StateDisk", ["Bytes", "Crypto", "Host", "Linux", "CLinux", "CCryptsetup"]),
-        room("Cluster", ["Bytes", "Crypto", "Manifest", "Attestation", "AttestedTLS"]),
+        room("DiskFormat", ["Bytes", "Crypto"]),
+        room("StateDisk", ["Bytes", "Crypto", "DiskFormat", "Host", "Linux", "CLinux", "CCryptsetup"]),
+        room("Cluster", ["Bytes", "Crypto", "DiskFormat", "Manifest", "Attestation", "AttestedTLS"]),
         room(
             "NodeService",
             ["Bytes", "Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CLinux"]),
         room(
             "Provisioning",
-            ["Bytes", "Host", "Crypto", "TPM", "Measurement", "Manifest", "Attestation", "Cluster", "CLinux"]),
+            [
+                "Bytes", "Host", "Crypto", "TPM", "Measurement", "Manifest", "Attestation", "Cluster", "DiskFormat",
+                "CLinux",
+            ]),
 
         // Executables.
         .executableTarget(
             name: "nacre",
             dependencies: [
                 "Bytes", "Crypto", "HTTP", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest",
-                "Attestation", "AttestedTLS", "Cluster", "Host", "ImageBuild", "Provisioning", "CLinux",
+                "Attestation", "AttestedTLS", "Cluster", "DiskFormat", "Host", "ImageBuild", "Provisioning", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .executableTarget(
             name: "bootstrapper",
             dependencies: [
-                "Bytes", "Crypto", "Linux", "TPMDevice", "Attestation", "AttestedTLS", "Cluster", "NodeService",
+                "Bytes", "Crypto", "Linux", "TPMDevice", "Attestation", "AttestedTLS", "DiskFormat", "StateDisk",
+                "Cluster",
+                "NodeService",
                 "CSystemd",
                 "CLinux",
             ],
@@ -106,8 +112,8 @@ let package = Package(
         .executableTarget(
             name: "bench",
             dependencies: [
-                "Bytes", "Crypto", "COpenSSL", "SEVSNP", "TDX", "Manifest", "Attestation", "AttestedTLS", "Cluster",
-                "Linux", "SyntheticNode",
+                "Bytes", "Crypto", "COpenSSL", "SEVSNP", "TDX", "Manifest", "Attestation", "AttestedTLS", "DiskFormat",
+                "Cluster", "Linux", "SyntheticNode",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -154,17 +160,18 @@ let package = Package(
             "NodeService",
             ["Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CTSS2SoftwareTPM"]),
         tests("AttestedTLS", ["Crypto", "CLinux"]),
-        tests("StateDisk", ["Crypto"]),
+        tests("DiskFormat", ["Bytes", "Crypto"]),
+        tests("StateDisk", ["Crypto", "DiskFormat"]),
         .executableTarget(
-            name: "state-disk-test", dependencies: ["Bytes", "Crypto", "Linux", "CLinux", "StateDisk"],
+            name: "state-disk-test", dependencies: ["Bytes", "Crypto", "DiskFormat", "Linux", "CLinux", "StateDisk"],
             path: "Tests/StateDiskGuest", swiftSettings: strict),
         tests(
             "Cluster",
             [
-                "Crypto", "Manifest", "Attestation", "AttestedTLS", "NodeService", "TPMDevice", "CTSS2SoftwareTPM",
-                "SyntheticNode",
+                "Crypto", "DiskFormat", "Manifest", "Attestation", "AttestedTLS", "NodeService", "TPMDevice",
+                "CTSS2SoftwareTPM", "SyntheticNode",
             ]),
-        tests("Provisioning", ["Attestation", "Cluster", "Crypto", "Host", "Manifest"]),
+        tests("Provisioning", ["Attestation", "Cluster", "Crypto", "DiskFormat", "Host", "Manifest"]),
         .testTarget(
             name: "CLITests",
             dependencies: ["nacre", "Bytes", "Crypto", "HTTP", "Manifest", "Attestation", "SyntheticNode", "TestKit"],

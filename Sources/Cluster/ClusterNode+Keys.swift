@@ -2,6 +2,7 @@ import Attestation
 import AttestedTLS
 import Bytes
 import Crypto
+import DiskFormat
 import Manifest
 
 /// How a node comes by its keys, from its owner. Every conversation may end at any message: what was not measured yet is
@@ -26,10 +27,13 @@ extension ClusterNode {
         } catch { throw .protocolViolation("\(error)") }
         do throws(ChannelRefusal) {
             if try apply(.claim(.initialise, membership)) == .already {
-                return try answering(connection, .done(status))
+                return try update(request.peers, connection)
             }
         } catch { return try refuse(connection, error) }
         say("claimed by init for cluster \(Hex.encode(membership.identity.clusterID)) as \(membership.node)")
+        let expected = DiskBinding(
+            clusterID: membership.identity.clusterID, node: membership.node, epoch: request.epoch,
+            generation: request.generation)
         var secret: ClusterSecret?
         let key: Secret
         do {
@@ -39,11 +43,7 @@ extension ClusterNode {
                 secret = consume received
             } else {
                 // A worker never sees more than its own disk's key.
-                key = try receiveDiskKey(
-                    connection,
-                    DiskClaim(
-                        clusterID: membership.identity.clusterID, node: membership.node, epoch: request.epoch,
-                        generation: 0))
+                key = try receiveDiskKey(connection, expected)
             }
         } catch { return drop(Finding("cluster-handover", claim: "keys", actual: "\(error)")) }
         if let id = secret?.clusterID, !constantTimeEqual(id, membership.identity.clusterID) {
@@ -54,16 +54,23 @@ extension ClusterNode {
                     actual: Hex.encode(id), source: "the session's cluster id",
                     next: "this secret is another cluster's"))
         }
-        let kept = KeptMembership(membership: membership, manifest: request.manifest, policy: request.policy)
+        let kept = KeptMembership(
+            membership: membership, manifest: request.manifest, policy: request.policy, peers: request.peers)
+        let generations: DiskGenerations
         do throws(Finding) {
             try proceed(.received)
             let state = try disk.prepare(
-                request.disk, allowForeign: request.allowForeign, clusterID: membership.identity.clusterID,
-                node: request.node, epoch: request.epoch, key: key)
-            if case .open = state { try keep(kept, secret?.copy()) }
+                request.disk, allowForeign: request.allowForeign, expecting: expected, key: key)
+            try keep(kept, secret?.copy())
+            generations = membership.role == .controlPlane ? try loadGenerations() : DiskGenerations()
             held.withLock { $0.disk = state }
-        } catch { return try refuse(connection, dropping: error) }
-        try conclude(connection, OpenedDisk(kept: kept, manifest: manifest, secret: secret.take()))
+        } catch {
+            close()
+            return try refuse(connection, dropping: error)
+        }
+        try conclude(
+            connection,
+            OpenedDisk(kept: kept, manifest: manifest, generations: generations, secret: secret.take()))
     }
 
     private func receiveSecret(_ connection: AttestedConnection) throws -> ClusterSecret {
@@ -74,7 +81,7 @@ extension ClusterNode {
     }
 
     private func receiveDiskKey(
-        _ connection: AttestedConnection, _ claim: DiskClaim
+        _ connection: AttestedConnection, _ claim: DiskBinding
     ) throws(ChannelError) -> Secret {
         try answer(connection, .wantDiskKey(claim))
         return try connection.receiveSecret(count: 32, deadline: .seconds(Self.patience))
@@ -100,11 +107,19 @@ extension ClusterNode {
         } catch { return try refuse(connection, error) }
         say("claimed by recover for the disk of \(claim.node)")
         let key: Secret
-        do throws(ChannelError) { key = try receiveDiskKey(connection, claim) } catch {
-            return drop(Finding("cluster-handover", claim: "disk key", actual: "\(error)"))
-        }
-        let opened: OpenedDisk
-        do throws(Finding) { opened = try open(claim, key, identity) } catch {
+        let grant: RecoveryGrant
+        do {
+            try answer(connection, .wantDiskKey(claim))
+            grant = try RecoveryGrant(parsing: try receive(connection))
+            key = try connection.receiveSecret(count: 32, deadline: .seconds(Self.patience))
+        } catch { return drop(Finding("cluster-handover", claim: "disk key", actual: "\(error)")) }
+        var opened: OpenedDisk
+        do throws(Finding) {
+            opened = try open(claim.remembered(grant.generation), key, identity)
+        } catch { return try refuse(connection, dropping: error) }
+        opened.kept.peers = grant.peers
+        do throws(Finding) { try keep(opened.kept, nil) } catch {
+            close()
             return try refuse(connection, dropping: error)
         }
         try conclude(connection, opened)
@@ -114,27 +129,37 @@ extension ClusterNode {
 
     /// What a node knows once its disk is open, or is to be without one.
     struct OpenedDisk: ~Copyable {
-        let kept: KeptMembership
+        var kept: KeptMembership
         let manifest: Manifest
+        /// Control planes only.
+        var generations: DiskGenerations
         /// Control planes only.
         var secret: ClusterSecret?
     }
 
     /// Opens the disk and reads what it says of this node.
     func open(
-        _ claim: DiskClaim, _ key: borrowing Secret, _ identity: ClusterIdentity
+        _ claim: DiskBinding, _ key: borrowing Secret, _ identity: ClusterIdentity
     ) throws(Finding) -> OpenedDisk {
         try proceed(.received)
-        let state = try disk.open(claim, key: key)
         do throws(Finding) {
+            let state = try disk.open(claim, key: key)
             let (kept, manifest) = try loadMembership(identity, claim)
-            let secret = kept.membership.role == .controlPlane ? try loadSecret(identity) : nil
+            let isPlane = kept.membership.role == .controlPlane
+            let secret = isPlane ? try loadSecret(identity) : nil
+            let generations = isPlane ? try loadGenerations() : DiskGenerations()
             held.withLock { $0.disk = state }
-            return OpenedDisk(kept: kept, manifest: manifest, secret: secret)
+            return OpenedDisk(kept: kept, manifest: manifest, generations: generations, secret: secret)
         } catch {
-            disk.close()
+            close()
             throw error
         }
+    }
+
+    /// The disk is as it was found: closed.
+    func close() {
+        disk.close()
+        discover()
     }
 
     /// Measures, and from then on is a member: the last steps, which no longer depend on the one who asked.
@@ -147,6 +172,7 @@ extension ClusterNode {
                     "register-measure", claim: "register \(ClusterIdentity.register)", expected: "extended",
                     actual: "\(error)", next: "nobody knows what it shows now: restart the node")
             }
+            try disk.settle()
             try proceed(.measured)
         } catch {
             _ = try? apply(.broken(error))
@@ -166,8 +192,10 @@ extension ClusterNode {
 
     private func take(_ opened: consuming OpenedDisk) {
         var secret = opened.secret.take()
-        let (kept, manifest) = (opened.kept, opened.manifest)
+        let (kept, manifest, generations) = (opened.kept, opened.manifest, opened.generations)
         held.withLock { held in
+            held.generations = generations
+            held.search = nil
             held.secret = secret.take()
             held.kept = kept
             held.reference = .pinned(manifest)
@@ -178,11 +206,36 @@ extension ClusterNode {
         if let secret { try disk.store(secret.packed, as: KeptMembership.secretFile) }
         var bytes = kept.bytes
         try disk.store(Secret(wiping: &bytes), as: KeptMembership.file)
+        try disk.keepHints(kept.peers)
+    }
+
+    /// A member is told again where the others are.
+    private func update(_ peers: [PeerEndpoint], _ connection: AttestedConnection) throws(ChannelRefusal) {
+        let kept = held.withLock { held -> KeptMembership? in
+            guard held.kept?.peers != peers else { return nil }
+            held.kept?.peers = peers
+            return held.kept
+        }
+        if let kept {
+            do throws(Finding) { try keep(kept, nil) } catch {
+                throw ChannelRefusal(error.reason, explanation: "\(error)")
+            }
+        }
+        try answering(connection, .done(status))
+    }
+
+    private func loadGenerations() throws(Finding) -> DiskGenerations {
+        let stored: Secret
+        do throws(Finding) { stored = try disk.load(DiskGenerations.file) } catch {
+            if error.reason == "disk-missing" { return DiskGenerations() }
+            throw error
+        }
+        do throws(ParseError) { return try DiskGenerations(parsing: stored.published) } catch { throw error.finding }
     }
 
     /// What the disk says of this node, which must be what its header and the owner say.
     private func loadMembership(
-        _ identity: ClusterIdentity, _ claim: DiskClaim
+        _ identity: ClusterIdentity, _ claim: DiskBinding
     ) throws(Finding) -> (KeptMembership, Manifest) {
         let stored = try disk.load(KeptMembership.file)
         let kept: KeptMembership

@@ -1,35 +1,9 @@
 import Attestation
 import AttestedTLS
 import Bytes
+import Crypto
+import DiskFormat
 import Manifest
-
-/// What a node asks of a control plane, `nacre.join.v1`: the key of its own disk.
-public struct JoinRequest: Sendable, Equatable {
-    public static let schema = "nacre.join.v1"
-
-    public let node: NodeName
-    public let epoch: Int
-
-    public init(node: NodeName, epoch: Int) {
-        self.node = node
-        self.epoch = epoch
-    }
-
-    public var json: JSON {
-        ["schema": .string(Self.schema), "node": .string(node.description), "epoch": .integer(Int128(epoch))]
-    }
-
-    public init(parsing bytes: [UInt8]) throws(ParseError) {
-        var fields = try JSONFields(try JSON(parsing: bytes, limit: 4096), path: "join")
-        try fields.schema(Self.schema)
-        node = try fields.nodeName("node")
-        epoch = try fields.integer("epoch")
-        guard (1...1 << 30).contains(epoch) else {
-            throw ParseError("range", field: "join.epoch", offset: 0, "\(epoch)")
-        }
-        try fields.end()
-    }
-}
 
 /// Giving keys to other nodes. The other end has judged this node before it proved itself.
 extension ClusterNode {
@@ -53,13 +27,64 @@ extension ClusterNode {
             guard held.progress.membership?.node != request.node else { return nil }
             return held.secret?.diskKey(node: request.node, epoch: request.epoch)
         }
-        guard let key else {
+        let (known, identity) = held.withLock { ($0.generations[request.node], $0.progress.membership?.identity) }
+        guard let key, let identity else {
             return try refuse(
                 connection, Finding("cluster-other-node", claim: "node", actual: "\(request.node) is this very node"))
         }
-        guard let identity = held.withLock({ $0.progress.membership?.identity }) else { return }
-        try connection.send(Array(identity.json.compact.utf8), deadline: .seconds(Self.patience))
+        guard request.generation >= known else {
+            return try refuse(connection, DiskBinding.rollback(request.generation, known))
+        }
+        try send(connection, JoinGrant(identity: identity, generation: known).json)
         try connection.send(key, deadline: .seconds(Self.patience))
-        say("\(connection.session.hello.purpose): gave \(request.node) the key of its disk, epoch \(request.epoch)")
+        say(
+            "\(connection.session.hello.purpose): gave \(request.node) the key of its disk, epoch \(request.epoch), "
+                + "generation \(request.generation)")
+        try confirm(connection, request)
+    }
+
+    /// The node has opened its disk; it goes on once that is remembered here.
+    private func confirm(_ connection: AttestedConnection, _ request: JoinRequest) throws(ChannelError) {
+        let message = try receive(connection)
+        let opened: DiskOpened
+        do { opened = try DiskOpened(json: try JSON(parsing: message, limit: 4096)) } catch {
+            return try refuse(connection, error.finding)
+        }
+        guard opened.generation == request.generation + 1 else {
+            return try refuse(
+                connection,
+                Finding(
+                    "disk-generation", claim: "generation of the state disk", expected: "\(request.generation + 1)",
+                    actual: "\(opened.generation)", source: "one opening"))
+        }
+        do throws(Finding) { try remember(opened.generation, of: request.node) } catch {
+            return try refuse(connection, error)
+        }
+        try send(connection, opened.json)
+        say("\(request.node) has opened its disk, generation \(opened.generation)")
+    }
+
+    /// On the disk first.
+    private func remember(_ generation: Int, of node: NodeName) throws(Finding) {
+        let disk = disk
+        let result = held.withLock { held -> Result<Void, Finding> in
+            var next = held.generations
+            guard next.remember(generation, of: node) else {
+                return held.generations[node] == 0
+                    ? .failure(Finding("cluster-nodes", claim: "node", actual: "no room to remember \(node)"))
+                    : .success(())
+            }
+            var bytes = next.bytes
+            do throws(Finding) { try disk.store(Secret(wiping: &bytes), as: DiskGenerations.file) } catch {
+                return .failure(error)
+            }
+            held.generations = next
+            return .success(())
+        }
+        try result.get()
+    }
+
+    func send(_ connection: AttestedConnection, _ json: JSON) throws(ChannelError) {
+        try connection.send(Array(json.compact.utf8), deadline: .seconds(Self.patience))
     }
 }

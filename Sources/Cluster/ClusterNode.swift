@@ -2,6 +2,7 @@ import Attestation
 import AttestedTLS
 import Bytes
 import Crypto
+import DiskFormat
 import Manifest
 import Synchronization
 
@@ -56,6 +57,10 @@ public final class ClusterNode: ChannelService {
         var secret: ClusterSecret?
         var kept: KeptMembership?
         var reference: Reference?
+        /// Control planes only: the last opening of each node's disk that they were told of.
+        var generations = DiskGenerations()
+        /// Why the last peer that was asked gave no key.
+        var search: Finding?
     }
 
     /// For each message of a conversation.
@@ -75,17 +80,20 @@ public final class ClusterNode: ChannelService {
 
     /// The node can be asked now: looks at its disks and waits for whoever comes.
     public func attested() {
+        discover()
+        held.withLock { held in _ = try? held.progress.apply(.attested, at: machine.milliseconds()) }
+        say("waiting for keys; state disk \(held.withLock { $0.disk.description })")
+    }
+
+    /// Looks at the disks, of which none is open.
+    func discover() {
         let state: NodeDiskState
-        do { state = try disk.discover() } catch { state = .damaged(error) }
-        held.withLock { held in
-            held.disk = state
-            _ = try? held.progress.apply(.attested, at: machine.milliseconds())
-        }
-        say("waiting for keys; state disk \(state.description)")
+        do { state = try disk.discover() } catch { state = .unusable(error) }
+        held.withLock { $0.disk = state }
     }
 
     public var status: NodeStatus {
-        held.withLock { NodeStatus(progress: $0.progress, disk: $0.disk.description) }
+        held.withLock { NodeStatus(progress: $0.progress, disk: $0.disk, search: $0.search) }
     }
 
     func say(_ line: String) {
@@ -115,6 +123,9 @@ public final class ClusterNode: ChannelService {
         case .recover:
             if progress.isMember { break }
             guard case .closed(let claim) = disk else {
+                if case .unusable(let finding) = disk {
+                    throw ChannelRefusal(finding.reason, explanation: "\(finding)")
+                }
                 throw ChannelRefusal("disk-missing", explanation: "no closed disk to recover: \(disk.description)")
             }
             guard claim.clusterID == hello.clusterID else {

@@ -1,6 +1,7 @@
 import Attestation
 import Bytes
 import Crypto
+import DiskFormat
 import Manifest
 
 /// What an owner tells a node that becomes part of the cluster, `nacre.init.v1`. No secret: that follows as a message of
@@ -13,14 +14,18 @@ public struct InitRequest: Sendable, Equatable {
     /// The manifest and policy by which this node judges others.
     public let manifest: [UInt8]
     public let policy: AppraisalPolicy
-    public let disk: DiskChoice
+    public let disk: DiskRule
     /// The owner says of this very disk that whatever it holds may go.
     public let allowForeign: Bool
     public let epoch: Int
+    /// The last opening of this node's disk that the owner remembers; 0 before the first.
+    public let generation: Int
+    /// Where the others are; hints.
+    public let peers: [PeerEndpoint]
 
     public init(
-        node: NodeName, role: Membership.Role, manifest: [UInt8], policy: AppraisalPolicy, disk: DiskChoice = .only,
-        allowForeign: Bool = false, epoch: Int = 1
+        node: NodeName, role: Membership.Role, manifest: [UInt8], policy: AppraisalPolicy, disk: DiskRule = .only,
+        allowForeign: Bool = false, epoch: Int = 1, generation: Int = 0, peers: [PeerEndpoint] = []
     ) {
         self.node = node
         self.role = role
@@ -29,6 +34,8 @@ public struct InitRequest: Sendable, Equatable {
         self.disk = disk
         self.allowForeign = allowForeign
         self.epoch = epoch
+        self.generation = generation
+        self.peers = peers
     }
 
     public var json: JSON {
@@ -36,6 +43,7 @@ public struct InitRequest: Sendable, Equatable {
             "schema": .string(Self.schema), "node": .string(node.description), "role": .string(role.rawValue),
             "manifest": .base64(manifest), "policy": policy.json, "disk": disk.json,
             "allowForeign": .bool(allowForeign), "epoch": .integer(Int128(epoch)),
+            "generation": .integer(Int128(generation)), "peers": .array(peers.map(\.json)),
         ]
     }
 
@@ -46,17 +54,52 @@ public struct InitRequest: Sendable, Equatable {
         role = try fields.role("role")
         manifest = try fields.base64("manifest")
         policy = try AppraisalPolicy(json: try fields.required("policy"))
-        disk = try DiskChoice(json: try fields.required("disk"), path: "init.disk")
+        disk = try DiskRule(json: try fields.required("disk"), path: "init.disk")
         allowForeign = try fields.bool("allowForeign", default: false)
-        epoch = try fields.integer("epoch")
-        guard (1...1 << 30).contains(epoch) else {
-            throw ParseError("range", field: "init.epoch", offset: 0, "\(epoch)")
-        }
+        epoch = try fields.counter("epoch", from: 1)
+        generation = try fields.counter("generation", from: 0)
+        peers = try PeerEndpoint.list(try fields.array("peers"), path: "init.peers")
+        try fields.end()
+    }
+}
+
+/// What an owner tells a node before the key of the disk that it asked for, `nacre.recovery.v1`.
+struct RecoveryGrant: Equatable {
+    static let schema = "nacre.recovery.v1"
+
+    /// The last opening of this disk that the owner remembers.
+    let generation: Int
+    let peers: [PeerEndpoint]
+
+    var json: JSON {
+        [
+            "schema": .string(Self.schema), "generation": .integer(Int128(generation)),
+            "peers": .array(peers.map(\.json)),
+        ]
+    }
+
+    init(generation: Int, peers: [PeerEndpoint]) {
+        self.generation = generation
+        self.peers = peers
+    }
+
+    init(parsing bytes: [UInt8]) throws(ParseError) {
+        var fields = try JSONFields(try JSON(parsing: bytes, limit: 1 << 16), path: "recovery")
+        try fields.schema(Self.schema)
+        generation = try fields.counter("generation", from: 0)
+        peers = try PeerEndpoint.list(try fields.array("peers"), path: "recovery.peers")
         try fields.end()
     }
 }
 
 extension JSONFields {
+    /// An epoch or a generation.
+    mutating func counter(_ key: String, from first: Int) throws(ParseError) -> Int {
+        let value = try integer(key)
+        guard (first...1 << 40).contains(value) else { throw ParseError("range", field: key, offset: 0, "\(value)") }
+        return value
+    }
+
     mutating func role(_ key: String) throws(ParseError) -> Membership.Role {
         let name = try string(key)
         guard let role = Membership.Role(rawValue: name) else {
@@ -73,7 +116,7 @@ public enum BootstrapAnswer: Sendable, Equatable {
     /// The cluster secret (`ClusterSecret.packed`) is to follow.
     case wantSecret
     /// The key of this disk is to follow.
-    case wantDiskKey(DiskClaim)
+    case wantDiskKey(DiskBinding)
     case done(NodeStatus)
     case refused(Finding)
 
@@ -100,9 +143,10 @@ public enum BootstrapAnswer: Sendable, Equatable {
         case "secret": self = .wantSecret
         case "disk-key":
             self = .wantDiskKey(
-                DiskClaim(
+                DiskBinding(
                     clusterID: try fields.hex("clusterID", count: 32), node: try fields.nodeName("node"),
-                    epoch: try fields.integer("epoch"), generation: try fields.integer("generation")))
+                    epoch: try fields.counter("epoch", from: 0),
+                    generation: try fields.counter("generation", from: 0)))
         case "done": self = .done(try NodeStatus(json: try fields.required("status")))
         case "refused": self = .refused(try Finding(json: try fields.required("finding")))
         default: throw ParseError("form", field: "answer.answer", offset: 0, "unknown answer")
@@ -137,22 +181,30 @@ public struct NodeStatus: Sendable, Equatable {
     public private(set) var membership: Membership?
     /// In words.
     public let disk: String
+    /// Of the open state disk: how often it was opened, which its owner remembers.
+    public private(set) var generation: Int?
     public private(set) var failure: Finding?
     public let timings: [NodeProgress.Timing]
 
-    public init(progress: NodeProgress, disk: String) {
+    /// - Parameter search: why the last peer that was asked gave no key.
+    public init(progress: NodeProgress, disk: NodeDiskState, search: Finding? = nil) {
         phase = progress.phase
         way = progress.way
         membership = progress.membership
-        failure = progress.failure
+        var failure = progress.failure
+        if case .unusable(let finding) = disk { failure = failure ?? finding }
+        if progress.phase == .wait { failure = failure ?? search }
+        self.failure = failure
         timings = progress.timings
-        self.disk = disk
+        self.disk = disk.description
+        generation = disk.generation
     }
 
     public var json: JSON {
         .fields([
             "schema": .string(Self.schema), "phase": .string(phase.rawValue), "way": way.map { .string($0.rawValue) },
             "membership": membership?.json, "disk": .string(disk), "failure": failure?.json,
+            "generation": generation.map { .integer(Int128($0)) },
             "timings": .array(
                 timings.map {
                     ["phase": .string($0.phase.rawValue), "milliseconds": .integer(Int128($0.milliseconds))]
@@ -175,6 +227,7 @@ public struct NodeStatus: Sendable, Equatable {
         membership = nil
         if let json = fields.optional("membership") { membership = try Membership(json: json) }
         disk = try fields.string("disk")
+        generation = try fields.optional("generation") == nil ? nil : fields.counter("generation", from: 0)
         failure = nil
         if let json = fields.optional("failure") { failure = try Finding(json: json) }
         var timings: [NodeProgress.Timing] = []
@@ -211,7 +264,7 @@ extension Membership {
 }
 
 /// What a node keeps on its own disk beside the secret, `nacre.membership.v1`: enough to go on after a restart.
-struct KeptMembership {
+struct KeptMembership: Sendable {
     static let schema = "nacre.membership.v1"
     static let file = "membership.json"
     static let secretFile = "cluster-secret"
@@ -219,19 +272,22 @@ struct KeptMembership {
     let membership: Membership
     let manifest: [UInt8]
     let policy: AppraisalPolicy
+    /// Where the others are; hints.
+    var peers: [PeerEndpoint]
 
     var bytes: [UInt8] {
         let json: JSON = [
             "schema": .string(Self.schema), "membership": membership.json, "manifest": .base64(manifest),
-            "policy": policy.json,
+            "policy": policy.json, "peers": .array(peers.map(\.json)),
         ]
         return Array(json.compact.utf8)
     }
 
-    init(membership: Membership, manifest: [UInt8], policy: AppraisalPolicy) {
+    init(membership: Membership, manifest: [UInt8], policy: AppraisalPolicy, peers: [PeerEndpoint]) {
         self.membership = membership
         self.manifest = manifest
         self.policy = policy
+        self.peers = peers
     }
 
     init(parsing bytes: [UInt8]) throws(ParseError) {
@@ -240,6 +296,7 @@ struct KeptMembership {
         membership = try Membership(json: try fields.required("membership"))
         manifest = try fields.base64("manifest")
         policy = try AppraisalPolicy(json: try fields.required("policy"))
+        peers = try PeerEndpoint.list(try fields.array("peers"), path: "membership.peers")
         try fields.end()
     }
 }

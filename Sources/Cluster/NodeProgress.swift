@@ -1,6 +1,7 @@
 import Attestation
 import AttestedTLS
 import Bytes
+import DiskFormat
 
 /// How far a node has come since it started.
 public enum NodePhase: String, Sendable, CaseIterable {

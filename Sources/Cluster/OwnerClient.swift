@@ -2,20 +2,13 @@ import Attestation
 import AttestedTLS
 import Bytes
 import Crypto
+import DiskFormat
 import Synchronization
 
 /// The owner's end: verifies a node, proves the owner key to it, and only then says anything.
 public struct OwnerClient: Sendable {
     /// Where a node's channel is.
-    public struct Endpoint: Sendable {
-        public let host: String
-        public let port: UInt16
-
-        public init(host: String, port: UInt16) {
-            self.host = host
-            self.port = port
-        }
-    }
+    public typealias Endpoint = PeerEndpoint
 
     private let channel: ChannelClient
     private let owner: OwnerKey
@@ -61,9 +54,13 @@ public struct OwnerClient: Sendable {
 
     /// Gives the node the key of the disk that it has, and only that.
     ///
-    /// - Parameter grant: the key for that disk, or why not.
+    /// - Parameters:
+    ///   - generation: the last opening of this node's disk that is remembered; an older disk gets no key.
+    ///   - peers: where the others are.
+    ///   - grant: the key for that disk, or why not.
     public func recover(
-        _ endpoint: Endpoint, grant: (DiskClaim) throws(Finding) -> Secret
+        _ endpoint: Endpoint, generation: Int = 0, peers: [PeerEndpoint] = [],
+        grant: (DiskBinding) throws(Finding) -> Secret
     ) throws(Finding) -> NodeStatus {
         let connection = try connect(endpoint, .recover, cluster: .noneOr(identity))
         defer { connection.close() }
@@ -74,7 +71,10 @@ public struct OwnerClient: Sendable {
                     "disk-other-cluster", claim: "state disk", expected: Hex.encode(identity.clusterID),
                     actual: Hex.encode(claim.clusterID))
             }
-            try send(connection, try grant(claim))
+            guard claim.generation >= generation else { throw DiskBinding.rollback(claim.generation, generation) }
+            let key = try grant(claim)
+            try send(connection, RecoveryGrant(generation: generation, peers: peers).json)
+            try send(connection, key)
             reply = try answer(connection)
         }
         return try concluded(reply)

@@ -98,6 +98,17 @@ package enum HostFiles {
         guard fsync(file) == 0 else { throw problem("flushing", path) }
     }
 
+    /// A file of `size` bytes that takes no room yet.
+    package static func createSparse(_ path: String, size: Int) throws(Finding) {
+        let partial = path + ".partial"
+        let file = unsafe open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        guard file >= 0 else { throw problem("creating", path) }
+        let isMade = ftruncate(file, size) == 0
+        close(file)
+        guard isMade else { throw problem("creating", path) }
+        try move(partial, to: path)
+    }
+
     /// Brings a file's bytes, or a directory's entries, to the disk.
     package static func flush(_ path: String) throws(Finding) {
         let file = unsafe open(path, O_RDONLY | O_CLOEXEC)

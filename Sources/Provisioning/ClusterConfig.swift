@@ -1,5 +1,6 @@
 import Bytes
 import Cluster
+import DiskFormat
 
 /// `nacre.yaml`: what the owner wants of a cluster. Paths are relative to the directory that `nacre` runs in.
 public struct ClusterConfig: Equatable, Sendable {
@@ -15,7 +16,8 @@ public struct ClusterConfig: Equatable, Sendable {
     public var firmware: String?
     public var memoryMiB = UpRequest.defaultMemoryMiB
     public var processors = UpRequest.defaultProcessors
-    public var stateDisk = DiskChoice.only
+    public var diskMiB = UpRequest.defaultDiskMiB
+    public var stateDisk = DiskRule.only
 
     public init() {}
 
@@ -105,6 +107,15 @@ public struct ClusterConfig: Equatable, Sendable {
                 config.memoryMiB = size
                 return true
             },
+            key(
+                "diskSize", "30G", "a size from 768M to 1024G, such as 30G",
+                ["type": "string", "pattern": "^[0-9]+[MG]$"],
+                "of each machine's state disk; it takes the room that is used"
+            ) { config, text in
+                guard let size = MemorySize.mebibytes(text), size >= UpRequest.minimumDiskMiB else { return false }
+                config.diskMiB = size
+                return true
+            },
             key("cpus", "2", "1 to 256", integer(1...256), "of each machine", count(1...256, \.processors)),
         ]
     }
@@ -163,7 +174,7 @@ public struct ClusterConfig: Equatable, Sendable {
         stateDisk = try Self.disk(disk, file)
     }
 
-    private static func disk(_ entries: [String: PlainYAML.Entry], _ file: String) throws(Finding) -> DiskChoice {
+    private static func disk(_ entries: [String: PlainYAML.Entry], _ file: String) throws(Finding) -> DiskRule {
         func refuse(_ expected: String, _ actual: String) -> Finding {
             Finding("parse-form", claim: "\(file): stateDisk", expected: expected, actual: actual)
         }
@@ -188,12 +199,12 @@ public struct ClusterConfig: Equatable, Sendable {
             json = ["label": .string(label.value)]
         } else if minimum != nil || maximum != nil {
             json = [
-                "minimum": .integer(Int128(minimum ?? 0)), "maximum": .integer(Int128(maximum ?? UInt64(Int64.max))),
+                "minimum": .integer(Int128(minimum ?? 0)), "maximum": .integer(Int128(maximum ?? UInt64(Int.max))),
             ]
         } else {
             return .only
         }
-        do { return try DiskChoice(json: json, path: "\(file): stateDisk") } catch { throw error.finding }
+        do { return try DiskRule(json: json, path: "\(file): stateDisk") } catch { throw error.finding }
     }
 
     /// A commented file with the defaults.
@@ -207,7 +218,7 @@ public struct ClusterConfig: Equatable, Sendable {
 
             # The state disk of each node: the only disk beside the one that was booted; or one of
             #   id: NAME          below /dev/disk/by-id
-            #   label: NAME       of file system or partition
+            #   label: NAME       of a GPT partition
             #   minimumSize: 20G  and maximumSize
             stateDisk: only
 

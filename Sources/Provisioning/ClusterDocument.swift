@@ -2,6 +2,7 @@ import Attestation
 import Bytes
 import Cluster
 import Crypto
+import DiskFormat
 import Host
 
 /// `cluster.json`, schema `nacre.cluster.v1`: what this directory's cluster is made of.
@@ -20,6 +21,8 @@ public struct ClusterDocument: Equatable, Sendable {
         public var port: UInt16
         /// Loopback port of the node's attested channel; `nil` for a machine of a release without one.
         public var channelPort: UInt16?
+        /// The last opening of its state disk that it was seen with; an older one is a copy of the past.
+        public var generation: Int?
         public var endpoint: String { "https://127.0.0.1:\(port)" }
     }
 
@@ -57,8 +60,10 @@ public struct ClusterDocument: Equatable, Sendable {
     public let firmwareVariables: String
     public let memoryMiB: Int
     public let processors: Int
+    /// Of each machine's state disk.
+    public var diskMiB = UpRequest.defaultDiskMiB
     /// Which disk of each machine is its state disk.
-    public var disk = DiskChoice.only
+    public var disk = DiskRule.only
     public let rules: Rules
     public var nodes: [Node]
 
@@ -80,6 +85,7 @@ extension ClusterDocument {
             "manifestDigest": manifestDigest.map { .hex($0) },
             "firmware": ["code": .string(firmwareCode), "variables": .string(firmwareVariables)],
             "memoryMiB": .integer(Int128(memoryMiB)), "processors": .integer(Int128(processors)),
+            "diskMiB": .integer(Int128(diskMiB)),
             "stateDisk": disk == .only ? nil : disk.json,
             "nodes": .array(
                 nodes.map {
@@ -87,6 +93,7 @@ extension ClusterDocument {
                         "name": .string($0.name), "role": .string($0.role.rawValue),
                         "endpoint": .string($0.endpoint),
                         "channel": $0.channelPort.map { .string("\(Node.channelPrefix)\($0)") },
+                        "generation": $0.generation.map { .integer(Int128($0)) },
                     ])
                 }),
         ])
@@ -129,7 +136,9 @@ extension ClusterDocument {
         processors = try fields.integer("processors")
         guard (128...1 << 20).contains(memoryMiB) else { throw refuse("memoryMiB", "out of range") }
         guard (1...256).contains(processors) else { throw refuse("processors", "out of range") }
-        if let json = fields.optional("stateDisk") { disk = try DiskChoice(json: json, path: "cluster.stateDisk") }
+        diskMiB = try fields.optionalInteger("diskMiB") ?? UpRequest.defaultDiskMiB
+        guard (UpRequest.minimumDiskMiB...1 << 20).contains(diskMiB) else { throw refuse("diskMiB", "out of range") }
+        if let json = fields.optional("stateDisk") { disk = try DiskRule(json: json, path: "cluster.stateDisk") }
         nodes = []
         for entry in try fields.array("nodes") {
             nodes.append(try Node(json: entry))
@@ -161,6 +170,10 @@ extension ClusterDocument.Node {
                 let port = UInt16(channel.dropFirst(Self.channelPrefix.count)), port > 0
             else { throw ParseError("form", field: "\(path).channel", offset: 0, "must be \(Self.channelPrefix)PORT") }
             channelPort = port
+        }
+        generation = try fields.optionalInteger("generation")
+        guard generation ?? 0 >= 0 else {
+            throw ParseError("range", field: "\(path).generation", offset: 0, "negative")
         }
         try fields.end()
     }

@@ -122,7 +122,8 @@ extension LocalCluster {
             manifestDigest: try request.manifest.map { path throws(Finding) in try Self.digest(path) },
             firmwareCode: firmware.code, firmwareVariables: try Self.resolve(firmware.variables),
             memoryMiB: request.memoryMiB ?? UpRequest.defaultMemoryMiB,
-            processors: request.processors ?? UpRequest.defaultProcessors, disk: request.disk,
+            processors: request.processors ?? UpRequest.defaultProcessors,
+            diskMiB: request.diskMiB ?? UpRequest.defaultDiskMiB, disk: request.disk,
             rules: request.allowsDebug ? .debug : .development, nodes: nodes)
         try save(document)
         return document
@@ -150,6 +151,7 @@ extension LocalCluster {
             ),
             ("--memory", request.memoryMiB.map { "\($0)M" }, "\(document.memoryMiB)M"),
             ("--cpus", request.processors.map(String.init), String(document.processors)),
+            ("--disk-size", request.diskMiB.map { "\($0)M" }, "\(document.diskMiB)M"),
         ]
         if let folder = request.firmware {
             pairs.append(("--firmware", try Firmware(directory: folder, image: nil).code, document.firmwareCode))

@@ -61,7 +61,8 @@ extension LocalCluster {
             let shape = MachineShape(
                 name: "nacre-\(name)", memoryMiB: document.memoryMiB, processors: document.processors,
                 image: document.image, firmwareCode: document.firmwareCode, port: document.nodes[index].port,
-                channelPort: document.nodes[index].channelPort)
+                channelPort: document.nodes[index].channelPort, diskMiB: document.diskMiB,
+                reachesHost: document.nodes.count > 1)
             do throws(Finding) {
                 return try machine.start(shape, acceleration: acceleration, tools: tools)
             } catch {

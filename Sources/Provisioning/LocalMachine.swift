@@ -77,6 +77,9 @@ struct LocalMachine: Sendable {
         if let running { return running }
         endStrays()
         try forgetProcesses()
+        if let size = shape.diskMiB, !HostFiles.exists(path(MachineFile.stateDisk)) {
+            try HostFiles.createSparse(path(MachineFile.stateDisk), size: size << 20)
+        }
         var ends: [Int32] = [-1, -1]
         // A pair of sockets instead of a path: nothing to name, nothing left behind, and swtpm ends with its peer.
         guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends) == 0

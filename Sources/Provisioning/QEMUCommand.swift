@@ -17,10 +17,18 @@ public struct MachineShape: Equatable, Sendable {
     /// Loopback port that reaches the guest's attested channel, and its port inside.
     public var channelPort: UInt16?
     public static let guestChannelPort: UInt16 = 9001
+    /// Size of the machine's own state disk; `nil` for none.
+    public var diskMiB: Int?
+    /// Its serial number, by which the guest can be told which one to take.
+    static let diskSerial = "nacre-state"
+    /// The guest may connect to this host's loopback, at `hostAddress`: the way to the other machines' channels.
+    public var reachesHost: Bool
+    /// This host's loopback as a guest on QEMU's user networking reaches it.
+    public static let hostAddress = "10.0.2.2"
 
     public init(
         name: String, memoryMiB: Int, processors: Int, image: String?, firmwareCode: String, port: UInt16,
-        channelPort: UInt16? = nil
+        channelPort: UInt16? = nil, diskMiB: Int? = nil, reachesHost: Bool = false
     ) {
         self.name = name
         self.memoryMiB = memoryMiB
@@ -29,6 +37,8 @@ public struct MachineShape: Equatable, Sendable {
         self.firmwareCode = firmwareCode
         self.port = port
         self.channelPort = channelPort
+        self.diskMiB = diskMiB
+        self.reachesHost = reachesHost
     }
 }
 
@@ -37,6 +47,7 @@ enum MachineFile {
     static let document = "machine.json"
     static let processes = "processes.json"
     static let variables = "vars.fd"
+    static let stateDisk = "state.img"
     static let tpmState = "tpm"
     static let console = "console.log"
     static let qemuLog = "qemu.log"
@@ -70,8 +81,9 @@ extension MachineShape {
             "-object", "rng-random,id=rng0,filename=/dev/urandom",
             "-device", "virtio-rng-pci,rng=rng0",
             // `restrict`: the guest reaches neither this host's loopback nor the outside; only the forwards below exist.
+            // Nodes of one cluster reach each other through the host's loopback, so there it cannot be.
             "-netdev",
-            "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:\(port)-:\(Self.guestPort)"
+            "user,id=net0,restrict=\(reachesHost ? "off" : "on"),hostfwd=tcp:127.0.0.1:\(port)-:\(Self.guestPort)"
                 + (channelPort.map { ",hostfwd=tcp:127.0.0.1:\($0)-:\(Self.guestChannelPort)" } ?? ""),
             "-device", "virtio-net-pci,netdev=net0,romfile=",
             "-chardev", "file,id=console,path=\(MachineFile.console),append=on",
@@ -83,6 +95,14 @@ extension MachineShape {
                 "-blockdev",
                 "driver=raw,node-name=system,read-only=on,file.driver=file,file.filename=\(Self.escape(image))",
                 "-device", "virtio-blk-pci,drive=system,bootindex=0",
+            ]
+        }
+        if diskMiB != nil {
+            arguments += [
+                "-blockdev",
+                "driver=raw,node-name=state,file.driver=file,file.filename=\(MachineFile.stateDisk)",
+                // No bootindex: the firmware is told of the system's disk alone.
+                "-device", "virtio-blk-pci,drive=state,serial=\(Self.diskSerial)",
             ]
         }
         return arguments

@@ -1,6 +1,7 @@
 import Attestation
 import Bytes
 import Cluster
+import DiskFormat
 
 /// What `nacre up` was asked for; `nil` takes what the directory has, or else the default.
 public struct UpRequest: Sendable {
@@ -13,8 +14,10 @@ public struct UpRequest: Sendable {
     public var firmware: String?
     public var memoryMiB: Int?
     public var processors: Int?
+    /// Of each machine's state disk.
+    public var diskMiB: Int?
     /// Which disk of each machine is its state disk.
-    public var disk = DiskChoice.only
+    public var disk = DiskRule.only
     /// Takes this instead of what the probe of this host finds.
     public var acceleration: Acceleration?
     public var limits: BootWatch.Limits
@@ -26,7 +29,8 @@ public struct UpRequest: Sendable {
     public init(
         controlPlanes: Int? = nil, workers: Int? = nil, image: String? = nil, manifest: String? = nil,
         bundle: String? = nil, trustRoot: String? = nil,
-        firmware: String? = nil, memoryMiB: Int? = nil, processors: Int? = nil, acceleration: Acceleration? = nil,
+        firmware: String? = nil, memoryMiB: Int? = nil, processors: Int? = nil, diskMiB: Int? = nil,
+        acceleration: Acceleration? = nil,
         limits: BootWatch.Limits = .init(), allowsDebug: Bool = false, madeDirectory: Bool = false
     ) {
         self.controlPlanes = controlPlanes
@@ -38,6 +42,7 @@ public struct UpRequest: Sendable {
         self.firmware = firmware
         self.memoryMiB = memoryMiB
         self.processors = processors
+        self.diskMiB = diskMiB
         self.acceleration = acceleration
         self.limits = limits
         self.allowsDebug = allowsDebug
@@ -49,12 +54,15 @@ public struct UpRequest: Sendable {
         self.init(
             controlPlanes: config.controlPlanes, workers: config.workers, image: config.image,
             manifest: config.manifest, bundle: config.bundle, trustRoot: config.trustRoot, firmware: config.firmware,
-            memoryMiB: config.memoryMiB, processors: config.processors)
+            memoryMiB: config.memoryMiB, processors: config.processors, diskMiB: config.diskMiB)
         disk = config.stateDisk
     }
 
     public static let defaultMemoryMiB = 2048
     public static let defaultProcessors = 2
+    public static let defaultDiskMiB = 30 << 10
+    /// What a state disk needs at least.
+    public static let minimumDiskMiB = DiskLayout.minimumSize >> 20
 }
 
 /// What happens during a command, for people.

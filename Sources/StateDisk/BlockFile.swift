@@ -68,9 +68,8 @@ struct MemoryFile: ~Copyable {
         self.size = size
     }
 
+    /// For this process, and for a child of it until that has started its program.
     var path: String { "/proc/self/fd/\(descriptor)" }
-    /// The same for a child of this process.
-    var parentPath: String { "/proc/\(getpid())/fd/\(descriptor)" }
 
     borrowing func read() throws(SystemError) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: size)

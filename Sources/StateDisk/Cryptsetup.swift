@@ -1,5 +1,6 @@
 import Bytes
 import CCryptsetup
+import DiskFormat
 import Glibc
 
 /// One context of libcryptsetup: a header that lies in memory, and the disk that it describes. The disk's own header is
@@ -14,9 +15,6 @@ import Glibc
     }
 
     init(header: borrowing MemoryFile, disk: String) throws(DiskError) {
-        // udev's rules that would answer device-mapper are not in the image: the library would wait for them for ever.
-        // It makes the nodes in /dev/mapper itself then.
-        unsafe setenv("DM_DISABLE_UDEV", "1", 1)
         var opened: OpaquePointer?
         let code = unsafe crypt_init_data_device(&opened, header.path, disk)
         guard code == 0, let opened = unsafe opened else { throw Self.failure("opening", code, []) }

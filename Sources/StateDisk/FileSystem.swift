@@ -1,5 +1,6 @@
 import Bytes
 import CLinux
+import DiskFormat
 import Glibc
 import Host
 import Linux
@@ -31,7 +32,7 @@ enum FileSystem {
             try Command(
                 program: program, arguments: arguments,
                 environment: ["PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C.UTF-8"],
-                directory: "/", log: log.parentPath
+                directory: "/", log: log.path
             ).run(limit: .seconds(120))
         } catch {
             throw DiskError(

@@ -1,4 +1,5 @@
 import Bytes
+import DiskFormat
 import Linux
 
 /// The orders in which a header reaches the disk. At every moment one valid copy is there, with the keyslots that it names.
@@ -42,35 +43,5 @@ enum HeaderWrites {
     ) throws(SystemError) {
         try file.write(Array(header.bytes[copy.offset..<copy.offset + BinaryHeader.size]), at: copy.offset)
         try file.flush()
-    }
-}
-
-extension DiskHeader {
-    /// Keyslot areas that no keyslot uses.
-    var unused: [Range<Int>] { Self.unused(metadata.keyslots) }
-
-    private static func unused(_ keyslots: [DiskMetadata.Keyslot]) -> [Range<Int>] {
-        (0..<DiskLayout.keyslots).map { index in
-            let start = DiskLayout.keyslotsOffset + index * DiskLayout.keyslotSize
-            return start..<start + DiskLayout.keyslotSize
-        }.filter { area in
-            keyslots.allSatisfy { $0.offset >= area.upperBound || $0.offset + $0.size <= area.lowerBound }
-        }
-    }
-
-    /// This header with exactly these tokens and their keyslots, sealed by `seal`, which gets the message and answers by
-    /// keyslot; areas of dropped keyslots are zero.
-    func bound(
-        _ tokens: [Token], superblock: [UInt8], seal: (_ message: [UInt8]) -> [Int: [UInt8]]
-    ) throws(HeaderError) -> DiskHeader {
-        let kept = metadata.keyslots.filter { slot in tokens.contains { $0.keyslot == slot.id } }
-        let document = Self.document(document, tokens: tokens)
-        let message = try Seal.message(
-            uuid: uuid, document: document, superblock: superblock,
-            areas: kept.map { ($0.id, bytes[$0.offset..<$0.offset + $0.size]) })
-        let zeros = [UInt8](repeating: 0, count: DiskLayout.keyslotSize)
-        return try rewritten(
-            Self.document(document, seals: seal(message)),
-            areas: Dictionary(Self.unused(kept).map { ($0.lowerBound, zeros) }) { $1 })
     }
 }

@@ -1,5 +1,6 @@
 import Bytes
 import Crypto
+import DiskFormat
 import Linux
 
 /// A state disk that is mapped; it stays so until `close`, whatever becomes of this value.

@@ -4,6 +4,7 @@ import AttestedTLS
 import Bytes
 import Cluster
 import Crypto
+import DiskFormat
 import Glibc
 import Linux
 import Manifest
@@ -50,17 +51,17 @@ struct ChannelBench: ParsableCommand {
 /// A control plane without a disk, a member of a cluster of its own.
 private final class Plane: Sendable {
     private struct NoDisk: NodeDisk {
-        struct Absent: Error {}
-        private var absent: Finding { Finding("disk-missing", claim: "state disk") }
         func discover() throws(Finding) -> NodeDiskState { .none("benchmark") }
         func prepare(
-            _ choice: DiskChoice, allowForeign: Bool, clusterID: [UInt8], node: NodeName, epoch: Int,
-            key: borrowing Secret
-        ) throws(Finding) -> NodeDiskState { .none("benchmark") }
-        func open(_ claim: DiskClaim, key: borrowing Secret) throws(Finding) -> NodeDiskState { throw absent }
+            _ rule: DiskRule, allowForeign: Bool, expecting expected: DiskBinding, key: borrowing Secret
+        ) throws(Finding) -> NodeDiskState { .open(expected) }
+        func open(_ expected: DiskBinding, key: borrowing Secret) throws(Finding) -> NodeDiskState { .open(expected) }
+        func settle() throws(Finding) {}
         func close() {}
-        func store(_ bytes: borrowing Secret, as name: String) throws(Finding) { throw absent }
-        func load(_ name: String) throws(Finding) -> Secret { throw absent }
+        func store(_ bytes: borrowing Secret, as name: String) throws(Finding) {}
+        func load(_ name: String) throws(Finding) -> Secret { throw Finding("disk-missing", claim: name) }
+        func hints() -> [PeerEndpoint] { [] }
+        func keepHints(_ peers: [PeerEndpoint]) throws(Finding) {}
     }
 
     private let server: ChannelServer<ClusterNode>
@@ -159,7 +160,8 @@ private final class Plane: Sendable {
         ).connection
         defer { connection.close() }
         guard let name = NodeName("worker-0") else { throw ValidationError("name") }
-        try connection.send(Array(JoinRequest(node: name, epoch: 1).json.compact.utf8), deadline: .seconds(30))
+        try connection.send(
+            Array(JoinRequest(node: name, epoch: 1, generation: 0).json.compact.utf8), deadline: .seconds(30))
         guard try connection.receive(deadline: .seconds(30)) != nil else { throw ValidationError("no answer") }
         guard try connection.receiveSecret(count: 32, deadline: .seconds(30)).count == 32 else {
             throw ValidationError("no key")

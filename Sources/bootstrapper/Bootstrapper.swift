@@ -6,6 +6,7 @@ import Crypto
 import Glibc
 import Linux
 import NodeService
+import StateDisk
 import TPMDevice
 
 /// The boot's last part as a list of named phases, then serving until systemd says stop.
@@ -168,7 +169,12 @@ struct Bootstrapper {
                 print("nacre: \(line)")
                 fflush(nil)
             })
-        let node = ClusterNode(machine: machine, disk: NoStateDisk(), log: log)
+        let log = log
+        let disk = NodeStateDisk(mounts: MachineMounts.state) { line in
+            log.append("\(BootClock.milliseconds) \(line)")
+            machine.report(line)
+        }
+        let node = ClusterNode(machine: machine, disk: disk, log: log)
         let identity = try TLSIdentity(ephemeral: "nacre-node", now: Instant.now)
         // Far below the unit's limit of open files, which the evidence endpoint shares.
         var limits = ChannelLimits()
@@ -198,7 +204,14 @@ struct Bootstrapper {
         fflush(nil)
         ServiceManager.notify(
             "READY=1\nSTATUS=Serving evidence on port \(Self.port), the owner's channel on \(Self.channelPort)")
+        // Without the thread it is loaded when it is needed.
+        _ = DetachedThread.start { MachineMounts.prepare() }
         node?.attested()
+        guard let node else { return }
+        let seeks = DetachedThread.start {
+            node.seekPeers { seconds in BootClock.sleep(milliseconds: UInt32(clamping: seconds) * 1000) }
+        }
+        if !seeks { Journal.write(.error, "no thread to ask peers from", ["NACRE_PHASE": "cluster"]) }
     }
 
     /// Feeds systemd's watchdog for as long as the server is healthy, until a signal says stop.

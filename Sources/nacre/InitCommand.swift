@@ -63,7 +63,8 @@ struct InitCommand: ParsableCommand {
                     let endpoint = try OwnerSession.endpoint(node)
                     let request = InitRequest(
                         node: try OwnerSession.name(node), role: role, manifest: manifest,
-                        policy: session.judgement.policy, disk: document.disk)
+                        policy: session.judgement.policy, disk: document.disk,
+                        generation: node.generation ?? 0, peers: document.peers(of: node))
                     result = .success(
                         try OwnerSession.patiently(timeout) { () throws(Finding) in
                             try session.client.initialise(endpoint, request, secret)
@@ -72,7 +73,20 @@ struct InitCommand: ParsableCommand {
                 results.append(NodeResult(node: node, result: result))
             }
         }
+        try remember(results, cluster)
         return results
+    }
+
+    /// An older copy of a disk than was seen is refused from now on.
+    static func remember(_ results: [NodeResult], _ cluster: LocalCluster) throws(Finding) {
+        var generations: [String: Int] = [:]
+        for result in results {
+            guard case .success(let status) = result.result, let generation = status.generation,
+                status.membership?.node.description == result.node.name
+            else { continue }
+            generations[result.node.name] = generation
+        }
+        try cluster.remember(generations)
     }
 
     static func report(_ results: [NodeResult], _ output: OutputOptions) {

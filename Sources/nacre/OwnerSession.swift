@@ -1,6 +1,7 @@
 import Attestation
 import Bytes
 import Cluster
+import DiskFormat
 import Glibc
 import Provisioning
 

@@ -37,7 +37,9 @@ struct RecoverCommand: ParsableCommand {
                     let endpoint = try OwnerSession.endpoint(node)
                     result = .success(
                         try OwnerSession.patiently(timeout) { () throws(Finding) in
-                            try session.client.recover(endpoint) { claim throws(Finding) in
+                            try session.client.recover(
+                                endpoint, generation: node.generation ?? 0, peers: document.peers(of: node)
+                            ) { claim throws(Finding) in
                                 guard claim.node.description == node.name else {
                                     throw Finding(
                                         "disk-other-node", claim: "state disk", expected: node.name,
@@ -50,6 +52,7 @@ struct RecoverCommand: ParsableCommand {
                 } catch { result = .failure(error) }
                 results.append(InitCommand.NodeResult(node: node, result: result))
             }
+            try InitCommand.remember(results, cluster)
             InitCommand.report(results, output)
             try InitCommand.conclude(results)
         }

@@ -60,7 +60,8 @@ struct StatusCommand: ParsableCommand {
                                 "seconds": .double(Double($0.milliseconds) / 1000),
                             ]
                         }),
-                    "failure": status.failure.map { .string("\($0)") } ?? .null,
+                    "generation": status.generation.map { .integer(Int128($0)) } ?? .null,
+                    "failure": (status.failure ?? misplaced(status, node)).map { .string("\($0)") } ?? .null,
                 ], nil
             )
         } catch {
@@ -72,6 +73,14 @@ struct StatusCommand: ParsableCommand {
                 ], isRejected ? Exit.rejected : Exit.failed
             )
         }
+    }
+
+    /// A machine is what its disk says.
+    private static func misplaced(_ status: NodeStatus, _ node: ClusterDocument.Node) -> Finding? {
+        guard let name = status.membership?.node.description, name != node.name else { return nil }
+        return Finding(
+            "disk-other-node", claim: node.name, expected: "this node's own disk", actual: "the disk of \(name)",
+            source: "cluster.json", next: "put the disks back, and restart both machines")
     }
 
     private static func line(_ node: JSON) -> String {

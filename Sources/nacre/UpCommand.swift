@@ -38,6 +38,8 @@ struct UpCommand: ParsableCommand {
     var memory: MemoryArgument?
     @Option(help: "Processors of each machine (default: 2).")
     var cpus: Int?
+    @Option(help: "Size of each machine's state disk, which takes the room that is used (default: 30G).")
+    var diskSize: MemoryArgument?
     @Flag(help: "Let an image of the debug profile run and be accepted; noted in cluster.json.")
     var allowDebug = false
     @Option(help: "Seconds that a node has from its start to its verdict.")
@@ -49,6 +51,9 @@ struct UpCommand: ParsableCommand {
             throw ValidationError("--bundle and --trust-root go together")
         }
         if let cpus, !(1...256).contains(cpus) { throw ValidationError("--cpus must be 1 to 256") }
+        if let diskSize, diskSize.mebibytes < UpRequest.minimumDiskMiB {
+            throw ValidationError("--disk-size must be at least \(UpRequest.minimumDiskMiB)M")
+        }
     }
 
     func run() throws {
@@ -62,6 +67,7 @@ struct UpCommand: ParsableCommand {
         var request = UpRequest(
             controlPlanes: controlPlanes, workers: workers, image: image, manifest: manifest, bundle: bundle,
             trustRoot: trustRoot, firmware: firmware, memoryMiB: memory?.mebibytes, processors: cpus,
+            diskMiB: diskSize?.mebibytes,
             limits: .init(time: .seconds(timeout)), allowsDebug: allowDebug, madeDirectory: made)
         let judge: NodeJudge
         do {

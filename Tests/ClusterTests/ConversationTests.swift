@@ -2,6 +2,7 @@ import Attestation
 import AttestedTLS
 import Bytes
 import Crypto
+import DiskFormat
 import Glibc
 import SyntheticNode
 import TestKit
@@ -26,6 +27,7 @@ struct ConversationTests {
         #expect(node.disk.state.withLock { $0.formats } == 1)
         // What it keeps for itself lies on the open disk, and only there.
         #expect(node.disk.state.withLock { $0.files.keys.sorted() } == ["cluster-secret", "membership.json"])
+        #expect(node.disk.state.withLock { $0.settled } == 1)
     }
 
     @Test("evidence of a member convinces who expects this cluster, and nobody who expects another or none")
@@ -228,7 +230,7 @@ struct ConversationTests {
         let node = try first.restarted()
         #expect(node.service.status.disk.hasPrefix("closed"))
         let secret = owner.secret.copy()
-        var asked: [DiskClaim] = []
+        var asked: [DiskBinding] = []
         let status = try owner.client.recover(node.endpoint) { claim in
             asked.append(claim)
             return secret.diskKey(node: claim.node, epoch: claim.epoch)
@@ -282,8 +284,7 @@ struct ConversationTests {
         // A worker's disk never saw the cluster's secret.
         #expect(first.disk.state.withLock { $0.files.keys.sorted() } == ["membership.json"])
         let worker = try first.restarted()
-        let judge = Owner.judge(owner.manifest)
-        let status = try worker.service.rejoin(plane.endpoint, judge: judge)
+        let status = try worker.service.rejoin(plane.endpoint)
         #expect(status.phase == .run && status.way == .rejoin && status.membership == made.membership)
         #expect(worker.machine.clusters == 1)
         #expect(plane.reports.willContain("gave worker-0 the key"))
@@ -292,10 +293,10 @@ struct ConversationTests {
         let other = try SoftwareNode()
         _ = try Owner().initialise(other)
         let blank = try SoftwareNode()
-        #expect(reason { _ = try again.service.rejoin(blank.endpoint, judge: judge) } == "policy-role")
-        #expect(reason { _ = try again.service.rejoin(other.endpoint, judge: judge) } == "cluster-other")
+        #expect(reason { _ = try again.service.rejoin(blank.endpoint) } == "policy-role")
+        #expect(reason { _ = try again.service.rejoin(other.endpoint) } == "cluster-other")
         #expect(again.machine.clusters == 0)
-        _ = try again.service.rejoin(plane.endpoint, judge: judge)
+        _ = try again.service.rejoin(plane.endpoint)
     }
 
     @Test("a rejoining node of another image gets no key, and a control plane of another image no request")
@@ -306,24 +307,37 @@ struct ConversationTests {
         let first = try SoftwareNode()
         _ = try owner.client.initialise(first.endpoint, try owner.request("worker-0", .worker), owner.secret)
         let changed = try SoftwareNode(disk: first.disk) { node in node.events[8].data += [1] }
-        let judge = Owner.judge(owner.manifest)
-        #expect(reason { _ = try changed.service.rejoin(plane.endpoint, judge: judge) } == "register-mismatch")
+        #expect(reason { _ = try changed.service.rejoin(plane.endpoint) } == "register-mismatch")
         #expect(plane.reports.willContain("register-mismatch"))
+        // The control plane is another image now, which a careless owner has let in.
+        plane.server.stop()
+        let other = try SoftwareNode(disk: plane.disk) { node in node.events[8].data += [2] }
+        let careless = try OwnerClient(owner: owner.key, clusterID: owner.secret.clusterID, now: .now) {
+            evidence, nonce, cluster in
+            var events = SyntheticNode.events
+            events[8].data += [2]
+            guard let manifest = try? SyntheticNode.manifest(events: events) else {
+                return Owner.judge(owner.manifest)(evidence, nonce, cluster)
+            }
+            return Owner.judge(manifest)(evidence, nonce, cluster)
+        }
+        let secret = owner.secret.copy()
+        _ = try careless.recover(other.endpoint) { secret.diskKey(node: $0.node, epoch: $0.epoch) }
         let worker = try first.restarted()
-        var events = SyntheticNode.events
-        events[8].data += [2]
-        let strict = Owner.judge(try SyntheticNode.manifest(events: events))
-        #expect(reason { _ = try worker.service.rejoin(plane.endpoint, judge: strict) } == "register-mismatch")
+        let before = worker.disk.state.withLock { $0.claim?.generation }
+        #expect(reason { _ = try worker.service.rejoin(other.endpoint) } == "register-mismatch")
+        // It was opened with the right key, and closed again before anything was measured.
+        #expect(worker.disk.state.withLock { $0.claim?.generation } == before.map { $0 + 1 })
+        #expect(!worker.disk.state.withLock { $0.isOpen } && worker.machine.clusters == 0)
         #expect(worker.service.status.phase == .wait)
     }
 
-    @Test("without a disk a node joins for this boot, and says so")
+    @Test("without a disk a node becomes no member, and says why")
     func withoutDisk() throws {
         let node = try SoftwareNode()
         let owner = try Owner()
         node.disk.state.withLock { $0.hasNone = true }
-        let status = try owner.initialise(node)
-        #expect(status.phase == .run && status.disk == "none: no disk here")
-        #expect(node.disk.state.withLock { $0.files.isEmpty })
+        #expect(reason { _ = try owner.initialise(node) } == "disk-none")
+        #expect(node.machine.clusters == 0 && node.service.status.phase == .wait)
     }
 }

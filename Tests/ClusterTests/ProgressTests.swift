@@ -1,6 +1,7 @@
 import Attestation
 import AttestedTLS
 import Bytes
+import DiskFormat
 import Testing
 
 @testable import Cluster

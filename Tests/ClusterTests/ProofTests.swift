@@ -2,6 +2,7 @@ import Attestation
 import AttestedTLS
 import Bytes
 import Crypto
+import DiskFormat
 import SyntheticNode
 import TestKit
 import Testing
@@ -86,27 +87,39 @@ struct ProofTests {
         try progress.apply(.attested, at: 4)
         try progress.apply(.claim(.initialise, membership), at: 5)
         try progress.apply(.dropped(ProgressTests.finding), at: 6)
-        let status = NodeStatus(progress: progress, disk: "blank")
-        let claim = DiskClaim(
+        let status = NodeStatus(progress: progress, disk: .blank)
+        let claim = DiskBinding(
             clusterID: [UInt8](repeating: 1, count: 32), node: membership.node, epoch: 1, generation: 7)
         for answer in [BootstrapAnswer.wantSecret, .wantDiskKey(claim), .done(status), .refused(ProgressTests.finding)]
         {
             try Self.strict(answer.json) { try BootstrapAnswer(parsing: $0) == answer }
         }
         for rule in [
-            DiskChoice.only, .id("virtio-state"), .label("nacre"), .size(minimum: 1 << 30, maximum: 1 << 40),
+            DiskRule.only, .id("virtio-state"), .label("nacre"), .size(minimum: 1 << 30, maximum: 1 << 40),
         ] {
             let request = InitRequest(
                 node: membership.node, role: .worker, manifest: [1, 2], policy: .development, disk: rule,
-                allowForeign: true, epoch: 3)
+                allowForeign: true, epoch: 3, generation: 9,
+                peers: [PeerEndpoint(host: "10.0.2.2", port: 9001)])
             try Self.strict(request.json) { try InitRequest(parsing: $0) == request }
         }
-        let join = JoinRequest(node: membership.node, epoch: 2)
+        let peers = [PeerEndpoint(host: "10.0.2.2", port: 9001), PeerEndpoint(host: "plane.example", port: 1)]
+        let join = JoinRequest(node: membership.node, epoch: 2, generation: 4)
         try Self.strict(join.json) { try JoinRequest(parsing: $0) == join }
-        let kept = KeptMembership(membership: membership, manifest: [1], policy: .production)
+        let recovery = RecoveryGrant(generation: 4, peers: peers)
+        try Self.strict(recovery.json) { try RecoveryGrant(parsing: $0) == recovery }
+        let grant = JoinGrant(identity: membership.identity, generation: 0)
+        try Self.strict(grant.json) { try JoinGrant(json: JSON(parsing: $0, limit: 4096)) == grant }
+        let opened = DiskOpened(generation: 5)
+        try Self.strict(opened.json) { try DiskOpened(json: JSON(parsing: $0, limit: 4096)) == opened }
+        var generations = DiskGenerations()
+        #expect(generations.remember(3, of: membership.node) && !generations.remember(2, of: membership.node))
+        try Self.strict(try JSON(parsing: generations.bytes)) { try DiskGenerations(parsing: $0) == generations }
+        let kept = KeptMembership(membership: membership, manifest: [1], policy: .production, peers: peers)
         try Self.strict(try JSON(parsing: kept.bytes)) {
             let read = try KeptMembership(parsing: $0)
             return read.membership == membership && read.policy == .production && read.manifest == [1]
+                && read.peers == peers
         }
     }
 
@@ -126,11 +139,11 @@ struct ProofTests {
         for name in ["", "../sda", "a/b", "a b", String(repeating: "a", count: 256)] {
             for key in ["id", "label"] {
                 #expect(throws: ParseError.self) {
-                    try DiskChoice(json: .object([key: .string(name)]), path: "disk")
+                    try DiskRule(json: .object([key: .string(name)]), path: "disk")
                 }
             }
         }
-        #expect(throws: ParseError.self) { try DiskChoice(json: ["only": false], path: "disk") }
-        #expect(throws: ParseError.self) { try DiskChoice(json: ["minimum": 2, "maximum": 1], path: "disk") }
+        #expect(throws: ParseError.self) { try DiskRule(json: ["only": false], path: "disk") }
+        #expect(throws: ParseError.self) { try DiskRule(json: ["minimum": 2, "maximum": 1], path: "disk") }
     }
 }

@@ -1,5 +1,6 @@
 import Bytes
 import Crypto
+import DiskFormat
 import TestKit
 import Testing
 

@@ -2,6 +2,7 @@ import Attestation
 import AttestedTLS
 import Bytes
 import Crypto
+import DiskFormat
 import Glibc
 import Manifest
 import Synchronization
@@ -14,7 +15,7 @@ import Testing
 /// A state disk in memory: it opens with the key it was formatted with.
 final class MemoryDisk: NodeDisk {
     struct State: Sendable {
-        var claim: DiskClaim?
+        var claim: DiskBinding?
         var foreign = false
         /// This machine has no disk at all.
         var hasNone = false
@@ -24,6 +25,9 @@ final class MemoryDisk: NodeDisk {
         /// The next preparation fails with this.
         var fault: Finding?
         var formats = 0
+        var settled = 0
+        var isReadOnly = false
+        var hints: [PeerEndpoint] = []
     }
     let state = Mutex(State())
 
@@ -35,52 +39,62 @@ final class MemoryDisk: NodeDisk {
     }
 
     func prepare(
-        _ rule: DiskChoice, allowForeign: Bool, clusterID: [UInt8], node: NodeName, epoch: Int, key: borrowing Secret
+        _ rule: DiskRule, allowForeign: Bool, expecting expected: DiskBinding, key: borrowing Secret
     ) throws(Finding) -> NodeDiskState {
-        if state.withLock({ $0.hasNone }) { return .none("no disk here") }
         let bytes = key.published
-        let result = state.withLock { (state) -> Result<Bool, Finding> in
+        let result = state.withLock { (state) -> Result<Void, Finding> in
+            if state.hasNone { return .failure(Finding("disk-none", claim: "state disk")) }
             if let fault = state.fault {
                 state.fault = nil
                 return .failure(fault)
             }
-            guard state.claim == nil else { return .success(false) }
+            guard state.claim == nil else { return .success(()) }
             if state.foreign, !allowForeign { return .failure(Finding("disk-foreign", claim: "state disk")) }
-            state.claim = DiskClaim(clusterID: clusterID, node: node, epoch: epoch, generation: 0)
+            state.claim = expected
             state.key = bytes
             state.files = [:]
             state.formats += 1
-            return .success(true)
+            return .success(())
         }
-        _ = try result.get()
-        return try open(
-            DiskClaim(clusterID: clusterID, node: node, epoch: epoch, generation: 0), key: key)
+        try result.get()
+        return try open(expected, key: key)
     }
 
-    func open(_ claim: DiskClaim, key: borrowing Secret) throws(Finding) -> NodeDiskState {
+    func open(_ expected: DiskBinding, key: borrowing Secret) throws(Finding) -> NodeDiskState {
         let bytes = key.published
         let result = state.withLock { (state) -> Result<NodeDiskState, Finding> in
             guard let present = state.claim else { return .failure(Finding("disk-missing", claim: "state disk")) }
-            guard present.clusterID == claim.clusterID else {
-                return .failure(Finding("disk-other-cluster", claim: "state disk"))
-            }
-            guard present.node == claim.node else { return .failure(Finding("disk-other-node", claim: "state disk")) }
+            do throws(DiskError) { try expected.check(present) } catch { return .failure(error.finding) }
             guard state.key == bytes else { return .failure(Finding("disk-key", claim: "state disk")) }
             state.isOpen = true
-            let next = DiskClaim(
-                clusterID: present.clusterID, node: present.node, epoch: present.epoch,
-                generation: present.generation + 1)
+            let next = present.advanced(by: 1)
             state.claim = next
             return .success(.open(next))
         }
         return try result.get()
     }
 
+    func settle() throws(Finding) { state.withLock { $0.settled += 1 } }
+    func hints() -> [PeerEndpoint] { state.withLock { $0.hints } }
+    func keepHints(_ peers: [PeerEndpoint]) throws(Finding) { state.withLock { $0.hints = peers } }
+
+    /// An older copy of the disk.
+    func copy() -> MemoryDisk {
+        let copy = MemoryDisk()
+        let present = state.withLock { $0 }
+        copy.state.withLock { $0 = present }
+        return copy
+    }
+
     func close() { state.withLock { $0.isOpen = false } }
 
     func store(_ bytes: borrowing Secret, as name: String) throws(Finding) {
         let copy = bytes.published
-        state.withLock { $0.files[name] = copy }
+        let isKept = state.withLock { state in
+            if !state.isReadOnly { state.files[name] = copy }
+            return !state.isReadOnly
+        }
+        guard isKept else { throw Finding("disk-io", claim: name) }
     }
 
     func load(_ name: String) throws(Finding) -> Secret {
@@ -174,9 +188,13 @@ final class Owner: Sendable {
         get throws { try ClusterIdentity(clusterID: secret.clusterID, owner: key.digest) }
     }
 
-    func request(_ name: String = "control-plane-0", _ role: Membership.Role = .controlPlane) throws -> InitRequest {
+    func request(
+        _ name: String = "control-plane-0", _ role: Membership.Role = .controlPlane, generation: Int = 0,
+        peers: [PeerEndpoint] = []
+    ) throws -> InitRequest {
         InitRequest(
-            node: try #require(NodeName(name)), role: role, manifest: manifest.bytes, policy: .development)
+            node: try #require(NodeName(name)), role: role, manifest: manifest.bytes, policy: .development,
+            generation: generation, peers: peers)
     }
 
     func initialise(_ node: SoftwareNode) throws -> NodeStatus {

@@ -82,7 +82,7 @@ struct SoftwareTPMTests {
 
         _ = try owner.client.initialise(first.endpoint, owner.request("worker-0", .worker), owner.secret)
         guard let worker = try TPMNode(disk: first.disk) else { return }
-        let status = try worker.service.rejoin(plane.endpoint, judge: Owner.judge(owner.manifest))
+        let status = try worker.service.rejoin(plane.endpoint)
         #expect(status.phase == .run && status.membership?.node.description == "worker-0")
         #expect(try worker.source.evidence(nonce: randomBytes(32)).cluster == identity)
     }

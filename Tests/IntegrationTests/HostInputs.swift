@@ -18,6 +18,8 @@ struct HostInputs: Sendable {
     var firmwareFiles: [(name: String, contents: String)] = []
     /// Who certifies the TPM, as the vendor of a real one would.
     var authority: SoftwareTPM.Authority?
+    /// A machine whose folder holds this file gets it as one disk more.
+    var secondDisk: String?
 
     /// The folder of the firmware to start with.
     func firmware(in folder: TemporaryFolder) throws -> String {
@@ -76,17 +78,26 @@ struct HostInputs: Sendable {
             let path = try folder.file("fw_cfg-\(index)", file.contents)
             arguments += ["-fw_cfg", "name=\(escaped(file.name)),file=\(path)"]
         }
-        var wrapped: [(program: String, arguments: [String])] = []
-        if !arguments.isEmpty { wrapped.append(("qemu-system-x86_64", arguments)) }
-        if let authority { wrapped.append(("swtpm_setup", authority.setupOptions)) }
+        // Lines before the program is started, and words at the end of its command.
+        var wrapped: [(program: String, before: String, arguments: [String])] = []
+        if !arguments.isEmpty || secondDisk != nil {
+            let more = secondDisk.map { name in
+                "[ -f \(name) ] && set -- \"$@\" -drive if=none,id=second,format=raw,file=\(name) "
+                    + "-device virtio-blk-pci,drive=second,serial=second\n"
+            }
+            wrapped.append(("qemu-system-x86_64", more ?? "", arguments))
+        }
+        if let authority { wrapped.append(("swtpm_setup", "", authority.setupOptions)) }
         guard !wrapped.isEmpty else { return [] }
         let programs = folder.path + "/programs"
         try #require(unsafe mkdir(programs, 0o755) == 0)
-        for (program, arguments) in wrapped {
+        for (program, before, arguments) in wrapped {
             let tool = try #require(Tool.find(program))
             let words = arguments.map { "'" + $0.split(separator: "'").joined(separator: "'\\''") + "'" }
             let script = "\(programs)/\(program)"
-            try writeFile(script, Array("#!/bin/sh\nexec \(tool) \"$@\" \(words.joined(separator: " "))\n".utf8))
+            try writeFile(
+                script,
+                Array("#!/bin/sh\n\(before)exec \(tool) \"$@\" \(words.joined(separator: " "))\n".utf8))
             try #require(unsafe chmod(script, 0o755) == 0)
         }
         let path = unsafe getenv("PATH").map { unsafe String(cString: $0) } ?? "/usr/bin:/bin"

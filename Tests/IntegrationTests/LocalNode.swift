@@ -12,14 +12,18 @@ final class LocalNode: Sendable {
     private let firmware: String
     /// Words before every command of this node.
     private let environment: [String]
+    /// More options of `nacre up`.
+    private let options: [String]
 
     /// - Parameters:
     ///   - image: the disk to boot.
     ///   - manifest: the options that say what to judge it by; by default the signed production manifest.
     ///   - host: what the host hands the guest beside its disk.
     init(
-        image: String = Built.disk, manifest: [String] = LocalNode.production, host: HostInputs = HostInputs()
+        image: String = Built.disk, manifest: [String] = LocalNode.production, host: HostInputs = HostInputs(),
+        options: [String] = []
     ) throws {
+        self.options = options
         folder = try TemporaryFolder()
         directory = folder.path + "/cluster"
         self.image = image
@@ -36,7 +40,7 @@ final class LocalNode: Sendable {
 
     private var upCommand: [String] {
         [Built.nacre, "up", "--dir", directory, "--image", image, "--firmware", firmware]
-            + ["--timeout", String(Self.patience), "-o", "json"] + manifest
+            + ["--timeout", String(Self.patience), "-o", "json"] + manifest + options
     }
 
     func up() async throws -> Tool.Output { try await run(upCommand) }
@@ -67,8 +71,8 @@ final class LocalNode: Sendable {
     }
 
     /// Everything the machine ever wrote to its serial port.
-    func console() throws -> String {
-        String(decoding: try readFile(directory + "/vm/control-plane-0/console.log"), as: UTF8.self)
+    func console(of name: String = "control-plane-0") throws -> String {
+        String(decoding: try readFile("\(directory)/vm/\(name)/console.log"), as: UTF8.self)
     }
 
     /// Processes that work in this directory, removed or not: QEMU and swtpm run in the machine's folder.

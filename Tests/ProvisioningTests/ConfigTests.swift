@@ -36,7 +36,7 @@ struct ConfigTests {
 
                 """)
         #expect(config.controlPlanes == 3 && config.workers == 2 && config.memoryMiB == 4096 && config.processors == 8)
-        #expect(config.stateDisk == .size(minimum: 20 << 30, maximum: UInt64(Int64.max)))
+        #expect(config.stateDisk == .size(minimum: 20 << 30, maximum: Int.max))
         #expect(try Self.parse(Self.head + "stateDisk:\n  id: virtio-state\n").stateDisk == .id("virtio-state"))
         #expect(try Self.parse(Self.head + "stateDisk:\n  label: \"nacre\"\n").stateDisk == .label("nacre"))
     }

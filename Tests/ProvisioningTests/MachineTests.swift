@@ -52,6 +52,24 @@ struct QEMUCommandTests {
             ])
     }
 
+    @Test("a state disk is one more, of which the firmware is not told; nodes of one cluster reach the loopback")
+    func stateDisk() {
+        var shape = MachineShape(
+            name: "nacre-worker-0", memoryMiB: 2048, processors: 2, image: "/images/nacre.raw",
+            firmwareCode: "/fw/CODE.fd", port: 40001)
+        shape.diskMiB = 30 << 10
+        shape.reachesHost = true
+        let all = shape.arguments(acceleration: .tcg, machine: MachineShape.pinnedMachine, tpm: 3)
+        #expect(
+            values("-blockdev", in: all).last
+                == "driver=raw,node-name=state,file.driver=file,file.filename=state.img")
+        #expect(
+            values("-device", in: all).suffix(2) == [
+                "virtio-blk-pci,drive=system,bootindex=0", "virtio-blk-pci,drive=state,serial=nacre-state",
+            ])
+        #expect(values("-netdev", in: all).first?.hasPrefix("user,id=net0,restrict=off,") == true)
+    }
+
     @Test("the processor follows the acceleration")
     func processor() {
         #expect(values("-accel", in: arguments()) == ["tcg,thread=multi"])

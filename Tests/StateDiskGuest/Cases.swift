@@ -1,5 +1,6 @@
 import Bytes
 import Crypto
+import DiskFormat
 import Glibc
 import Linux
 import StateDisk
@@ -7,7 +8,7 @@ import StateDisk
 /// The table of cases, in an order in which each finds the disks as the ones before left them.
 struct Cases {
     static let cluster = [UInt8](repeating: 0xC1, count: 32)
-    static func binding(_ node: String = "control-plane-0", epoch: Int = 0, generation: Int = 0) -> DiskBinding {
+    static func binding(_ node: NodeName = testNode, epoch: Int = 0, generation: Int = 0) -> DiskBinding {
         DiskBinding(clusterID: cluster, node: node, epoch: epoch, generation: generation)
     }
 
@@ -67,16 +68,16 @@ struct Cases {
 
     func selection() {
         run("rule-several") { try expectRefusal("disk-several") { _ = try StateDisk.find(.only) } }
-        run("rule-none") { try expectRefusal("disk-none") { _ = try StateDisk.find(.byID("absent")) } }
+        run("rule-none") { try expectRefusal("disk-none") { _ = try StateDisk.find(.id("absent")) } }
         run("rule-no-label") { try expectRefusal("disk-none") { _ = try StateDisk.find(.label("state")) } }
         run("rule-size") {
-            let found = try StateDisk.find(.size(min: 20 << 30, max: 40 << 30))
+            let found = try StateDisk.find(.size(minimum: 20 << 30, maximum: 40 << 30))
             try expect(found.ids.contains("medium"), "found \(found)")
         }
         run("rule-id") {
-            try expect(try StateDisk.find(.byID("virtio-small")) == StateDisk.find(.byID("small")), "two disks")
+            try expect(try StateDisk.find(.id("virtio-small")) == StateDisk.find(.id("small")), "two disks")
         }
-        run("rule-too-small") { try expectRefusal("disk-none") { _ = try StateDisk.find(.byID("tiny")) } }
+        run("rule-too-small") { try expectRefusal("disk-none") { _ = try StateDisk.find(.id("tiny")) } }
     }
 
     // MARK: Blank to mounted
@@ -144,12 +145,12 @@ struct Cases {
     func binding() {
         run("other-cluster") {
             let other = DiskBinding(
-                clusterID: [UInt8](repeating: 2, count: 32), node: "control-plane-0", epoch: 0, generation: 0)
+                clusterID: [UInt8](repeating: 2, count: 32), node: testNode, epoch: 0, generation: 0)
             try expectUnopened("disk-other-cluster") { try Disk("small").open(key: 1, expecting: other) }
         }
         run("other-node") {
             try expectUnopened("disk-other-node") {
-                try Disk("small").open(key: 1, expecting: Self.binding("worker-1"))
+                try Disk("small").open(key: 1, expecting: Self.binding(namedNode("worker-1")))
             }
         }
         run("other-epoch") {
@@ -232,7 +233,7 @@ struct Cases {
         run("foreign-with-leave") {
             let disk = try Disk("foreign")
             try disk.write(Array("EFI PART".utf8), at: 512)
-            try format(disk, key: 3, binding: Self.binding("worker-0"), allowForeign: true)
+            try format(disk, key: 3, binding: Self.binding(namedNode("worker-0")), allowForeign: true)
             try disk.mounted(key: 3) { try Content.write("\($0)/x", [1]) }
         }
         run("another-nodes-header") {

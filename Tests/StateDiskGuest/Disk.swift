@@ -1,5 +1,6 @@
 import Bytes
 import Crypto
+import DiskFormat
 import Glibc
 import Linux
 import StateDisk
@@ -31,6 +32,13 @@ func expectUnopened(_ reason: String, _ body: () throws -> OpenDisk) throws {
     _ = consume opened
 }
 
+/// Nodes of the tests.
+let testNode = namedNode("control-plane-0")
+func namedNode(_ name: String) -> NodeName {
+    guard let node = NodeName(name) else { preconditionFailure("\(name) is no node's name") }
+    return node
+}
+
 /// Keys of the tests: bytes of a number.
 func testKey(_ number: UInt8) -> Secret {
     Secret(count: 32) { span in for index in span.indices { span[index] = number } }
@@ -41,7 +49,7 @@ struct Disk {
     let device: BlockDevice
     var name: String { device.ids.first ?? device.name }
 
-    init(_ serial: String) throws { device = try StateDisk.find(.byID(serial)) }
+    init(_ serial: String) throws { device = try StateDisk.find(.id(serial)) }
     init(_ device: BlockDevice) { self.device = device }
 
     func read(_ offset: Int, _ count: Int) throws -> [UInt8] {

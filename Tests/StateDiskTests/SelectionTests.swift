@@ -1,5 +1,6 @@
 import Bytes
 import CLinux
+import DiskFormat
 import Glibc
 import TestKit
 import Testing
@@ -70,9 +71,9 @@ private struct Sysfs {
     @Test func theSystemsDiskIsNeverTaken() throws {
         let sysfs = try machine()
         #expect(sysfs.reason(.only) == "disk-none")
-        #expect(sysfs.reason(.byID("system")) == "disk-none")
+        #expect(sysfs.reason(.id("system")) == "disk-none")
         #expect(sysfs.reason(.label("state")) == "disk-none")
-        #expect(sysfs.reason(.size(min: 0, max: .max)) == "disk-none")
+        #expect(sysfs.reason(.size(minimum: 0, maximum: .max)) == "disk-none")
     }
 
     @Test func theOnlyOtherOneIs() throws {
@@ -81,13 +82,13 @@ private struct Sysfs {
         // Too small for a state: a disk of settings.
         try sysfs.disk("vdc", megabytes: 1)
         for rule: DiskRule in [
-            .only, .byID("state-1"), .byID("virtio-state-1"), .size(min: 30_000 << 20, max: 30_000 << 20),
+            .only, .id("state-1"), .id("virtio-state-1"), .size(minimum: 30_000 << 20, maximum: 30_000 << 20),
         ] {
             #expect(sysfs.choose(rule) == .success("/dev/vdb"), "\(rule)")
         }
-        #expect(sysfs.reason(.byID("state")) == "disk-none")
-        #expect(sysfs.reason(.byID("")) == "disk-none")
-        #expect(sysfs.reason(.size(min: 0, max: (30_000 << 20) - 1)) == "disk-none")
+        #expect(sysfs.reason(.id("state")) == "disk-none")
+        #expect(sysfs.reason(.id("")) == "disk-none")
+        #expect(sysfs.reason(.size(minimum: 0, maximum: (30_000 << 20) - 1)) == "disk-none")
     }
 
     @Test func twoAreAnErrorThatNamesThem() throws {
@@ -101,10 +102,10 @@ private struct Sysfs {
         #expect(error.finding.reason == "disk-several")
         for word in ["vdb", "sda", "one", "two"] { #expect(error.finding.actual.contains(word)) }
         #expect(!error.finding.actual.contains("vda"))
-        #expect(sysfs.choose(.byID("two")) == .success("/dev/sda"))
+        #expect(sysfs.choose(.id("two")) == .success("/dev/sda"))
         // Two of one serial number are no better.
         try sysfs.disk("vdc", megabytes: 30_000, serial: "one")
-        #expect(sysfs.reason(.byID("one")) == "disk-several")
+        #expect(sysfs.reason(.id("one")) == "disk-several")
     }
 
     @Test func labelsArePartitions() throws {
@@ -127,77 +128,5 @@ private struct Sysfs {
             return
         }
         #expect(error.finding.actual.contains("read-only"))
-    }
-}
-
-@Suite struct DiskStateTests {
-    private let end = [UInt8](repeating: 0, count: DiskLayout.clearedSize)
-    private func blank() -> [UInt8] { [UInt8](repeating: 0, count: DiskLayout.dataOffset) }
-
-    @Test func nothing() {
-        #expect(DiskState(start: blank(), end: end) == .blank)
-        var data = end
-        data[data.count - 1] = 1
-        #expect(DiskState(start: blank(), end: data) == .foreign("data at the disk's end"))
-    }
-
-    @Test(arguments: [0, 511, 512, 4096, 65_536, 802_816, (16 << 20) - 1])
-    func oneByteIsSomething(offset: Int) {
-        var start = blank()
-        start[offset] = 1
-        guard case .foreign = DiskState(start: start, end: end) else {
-            Issue.record("byte \(offset) was taken for nothing")
-            return
-        }
-    }
-
-    @Test func unfinishedUntilACopyIsWhole() throws {
-        var start = blank()
-        start.replaceSubrange(0..<512, with: DiskState.marker)
-        #expect(DiskState(start: start, end: end) == .unfinished)
-        // Half of what comes after it: keyslots, and a second copy without its end.
-        let header = try Sealed.header().bytes
-        start.replaceSubrange(32768..<802_816, with: header[32768..<802_816])
-        start.replaceSubrange(16384..<20_600, with: header[16384..<20_600])
-        #expect(DiskState(start: start, end: end) == .unfinished)
-        // From here on it holds what a caller may have been told.
-        start.replaceSubrange(16384..<32768, with: header[16384..<32768])
-        guard case .ours(_, let binding) = DiskState(start: start, end: end) else {
-            Issue.record("a complete disk was taken for an unfinished one")
-            return
-        }
-        #expect(binding == Sealed.binding)
-        // A first copy that is torn at any sector changes nothing.
-        for sector in 0...32 {
-            var torn = start
-            torn.replaceSubrange(0..<sector * 512, with: header[0..<sector * 512])
-            guard case .ours = DiskState(start: torn, end: end) else {
-                Issue.record("torn after \(sector) sectors")
-                continue
-            }
-        }
-    }
-
-    @Test func damagedIsNotForeign() throws {
-        var start = try Sealed.header().bytes
-        start[5000] ^= 1
-        start[16384 + 5000] ^= 1
-        guard case .damaged(let error) = DiskState(start: start, end: end) else {
-            Issue.record("a damaged header of ours")
-            return
-        }
-        #expect(error.finding.reason == "header-checksum")
-        #expect(DiskState(start: start.map { $0 == UInt8(ascii: "{") ? 0 : $0 }, end: end) != .unfinished)
-    }
-
-    @Test func othersByName() {
-        for (offset, magic, name) in [
-            (0, "XFSB", "an XFS file system"), (512, "EFI PART", "a GPT partition table"),
-            (512, "LABELONE", "an LVM physical volume"), (4086, "SWAPSPACE2", "swap space"),
-        ] {
-            var start = blank()
-            start.replaceSubrange(offset..<offset + magic.utf8.count, with: Array(magic.utf8))
-            #expect(DiskState(start: start, end: end) == .foreign(name))
-        }
     }
 }

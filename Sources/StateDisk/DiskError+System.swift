@@ -1,19 +1,8 @@
 import Bytes
+import DiskFormat
 import Linux
 
-/// Why a disk is not found, made, opened or mounted; `reason` is `disk-…`, or `header-…` where its header is at fault.
-public struct DiskError: Error, Equatable, Sendable {
-    public let finding: Finding
-
-    init(
-        _ detail: String, _ claim: String, expected: String = "", actual: String = "", source: String = "", next: String
-    ) {
-        finding = Finding(
-            "disk-\(detail)", claim: claim, expected: expected, actual: actual, source: source, next: next)
-    }
-
-    init(_ error: HeaderError) { finding = error.finding }
-
+extension DiskError {
     init(_ error: SystemError, _ claim: String) {
         self.init(
             "io", claim, expected: "a disk that can be read and written", actual: "\(error)",

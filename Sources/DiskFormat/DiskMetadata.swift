@@ -14,7 +14,7 @@ public struct DiskMetadata: Sendable, Equatable {
     public struct Binding: Sendable, Equatable {
         public let keyslot: Int
         public let clusterID: [UInt8]
-        public let node: String
+        public let node: NodeName
         /// Counts re-keys.
         public let epoch: Int
         /// Counts openings; the cluster remembers the last one, so that an older copy of the disk is noticed.
@@ -172,17 +172,16 @@ public struct DiskMetadata: Sendable, Equatable {
         guard slots.count == 1, let slot = slots.first, keyslots.contains(slot) else {
             throw HeaderError("token", "\(path).keyslots", expected: "one keyslot that exists", actual: "\(slots)")
         }
+        guard let node = NodeName(try fields.string("node")) else {
+            throw HeaderError("token", "\(path).node", expected: "a node's name", actual: "other text")
+        }
         let binding = Binding(
-            keyslot: slot, clusterID: try fields.hex("cluster", count: 32), node: try fields.string("node"),
+            keyslot: slot, clusterID: try fields.hex("cluster", count: 32), node: node,
             epoch: try fields.integer("epoch"), generation: try fields.integer("generation"),
             seal: try fields.hex("seal", count: 32))
         try fields.end()
-        let isLabel = binding.node.utf8.allSatisfy {
-            (UInt8(ascii: "a")...UInt8(ascii: "z")).contains($0) || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0)
-                || $0 == UInt8(ascii: "-")
-        }
-        guard isLabel, (1...63).contains(binding.node.utf8.count), binding.epoch >= 0, binding.generation >= 0 else {
-            throw HeaderError("token", path, expected: "a node's name and counters from 0", actual: "other values")
+        guard binding.epoch >= 0, binding.generation >= 0 else {
+            throw HeaderError("token", path, expected: "counters from 0", actual: "other values")
         }
         return binding
     }

@@ -3,7 +3,7 @@ import Crypto
 import TestKit
 import Testing
 
-@testable import StateDisk
+@testable import DiskFormat
 
 func secret(_ number: UInt8) -> Secret {
     Secret(count: 32) { span in for index in span.indices { span[index] = number } }
@@ -13,7 +13,7 @@ func secret(_ number: UInt8) -> Secret {
 struct Sealed {
     static let superblock = SuperblockTests.good
     static let binding = DiskBinding(
-        clusterID: [UInt8](repeating: 7, count: 32), node: "worker-0", epoch: 2, generation: 5)
+        clusterID: [UInt8](repeating: 7, count: 32), node: namedNode("worker-0"), epoch: 2, generation: 5)
 
     static func header(_ number: UInt8 = 1) throws -> DiskHeader {
         let key = secret(number)
@@ -134,7 +134,7 @@ struct Sealed {
             } catch { return error.finding.reason }
         }
         let (cluster, node) = (Sealed.binding.clusterID, Sealed.binding.node)
-        func binding(_ cluster: [UInt8], _ node: String, _ epoch: Int, _ generation: Int) -> DiskBinding {
+        func binding(_ cluster: [UInt8], _ node: NodeName, _ epoch: Int, _ generation: Int) -> DiskBinding {
             DiskBinding(clusterID: cluster, node: node, epoch: epoch, generation: generation)
         }
         #expect(reason(binding(cluster, node, 2, 5)) == nil)
@@ -142,7 +142,7 @@ struct Sealed {
         #expect(reason(binding(cluster, node, 2, 6)) == nil)
         #expect(reason(binding(cluster, node, 2, 4)) == "disk-rollback")
         #expect(reason(binding(cluster, node, 3, 5)) == "disk-epoch")
-        #expect(reason(binding(cluster, "worker-1", 2, 5)) == "disk-other-node")
+        #expect(reason(binding(cluster, namedNode("worker-1"), 2, 5)) == "disk-other-node")
         #expect(reason(binding([UInt8](repeating: 1, count: 32), node, 2, 5)) == "disk-other-cluster")
     }
 

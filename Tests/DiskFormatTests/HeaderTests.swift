@@ -3,7 +3,7 @@ import Crypto
 import TestKit
 import Testing
 
-@testable import StateDisk
+@testable import DiskFormat
 
 @Suite struct HeaderTests {
     @Test func whatNacreWritesIsRead() throws {
@@ -11,7 +11,7 @@ import Testing
         #expect(header.sequence == 5)
         #expect(header.metadata.keyslots == [.init(id: 0, offset: 32768, size: 385_024)])
         let binding = try #require(header.metadata.bindings.first)
-        #expect(binding.node == "control-plane-0")
+        #expect(binding.node == namedNode("control-plane-0"))
         #expect(binding.generation == 4)
     }
 

@@ -1,7 +1,7 @@
 import Bytes
 import Crypto
 
-@testable import StateDisk
+@testable import DiskFormat
 
 /// A header as libcryptsetup writes it for `DiskLayout`, every part open to change.
 struct HeaderBuilder {
@@ -109,4 +109,10 @@ func refusal(_ bytes: [UInt8]) -> String? {
         _ = try DiskHeader(parsing: bytes)
         return nil
     } catch { return error.finding.reason }
+}
+
+/// A name that is one.
+func namedNode(_ name: String) -> NodeName {
+    guard let node = NodeName(name) else { preconditionFailure("\(name) is no node's name") }
+    return node
 }

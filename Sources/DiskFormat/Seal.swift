@@ -10,10 +10,10 @@ import Crypto
 /// | 32 | SHA-256 of the JSON document in RFC 8785 form, without the `seal` of any token |
 /// | 32 | SHA-256 of dm-integrity's superblock (its 64 bytes) |
 /// | 4 + 32 | for each keyslot in ascending order: its number, big-endian, and SHA-256 of its binary area |
-enum Seal {
-    static let info = "nacre/v1/disk-seal"
+package enum Seal {
+    package static let info = "nacre/v1/disk-seal"
 
-    static func message(
+    package static func message(
         uuid: String, document: JSON, superblock: [UInt8], areas: [(id: Int, bytes: ArraySlice<UInt8>)]
     ) throws(HeaderError) -> [UInt8] {
         guard let canonical = stripped(document).canonical else {
@@ -30,7 +30,7 @@ enum Seal {
         return writer.bytes
     }
 
-    static func make(_ key: borrowing Secret, over message: [UInt8]) -> [UInt8] {
+    package static func make(_ key: borrowing Secret, over message: [UInt8]) -> [UInt8] {
         HashAlgorithm.sha256.hmac(key: hkdfSHA256(key: key, salt: [], info: info), message)
     }
 
@@ -48,7 +48,7 @@ enum Seal {
 
 extension DiskHeader {
     /// What this header's seals are made over.
-    func sealed(superblock: [UInt8]) throws(HeaderError) -> [UInt8] {
+    package func sealed(superblock: [UInt8]) throws(HeaderError) -> [UInt8] {
         try Seal.message(
             uuid: uuid, document: document, superblock: superblock,
             areas: metadata.keyslots.map { ($0.id, bytes[$0.offset..<$0.offset + $0.size]) })
@@ -57,7 +57,8 @@ extension DiskHeader {
     /// The token that this key has sealed.
     ///
     /// - Throws: `header-seal` where there is none: another key, or a header that somebody has changed.
-    func token(sealedBy key: borrowing Secret, superblock: [UInt8]) throws(HeaderError) -> DiskMetadata.Binding {
+    package func token(sealedBy key: borrowing Secret, superblock: [UInt8]) throws(HeaderError) -> DiskMetadata.Binding
+    {
         let message = try sealed(superblock: superblock)
         let seal = Seal.make(key, over: message)
         guard let token = metadata.bindings.first(where: { constantTimeEqual($0.seal, seal) }) else {

@@ -12,7 +12,7 @@ public struct DiskHeader: Sendable, Equatable {
     /// The current copy's JSON, which `metadata` has judged.
     package let document: JSON
     /// The copy that is overwritten first: never the only good one.
-    let expendable: BinaryHeader.Copy
+    package let expendable: BinaryHeader.Copy
 
     /// Validates the first `DiskLayout.dataOffset` bytes of a disk.
     ///

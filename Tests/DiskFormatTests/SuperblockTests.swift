@@ -1,7 +1,7 @@
 import Bytes
 import Testing
 
-@testable import StateDisk
+@testable import DiskFormat
 
 @Suite struct SuperblockTests {
     /// As Linux 7.3 writes it for `DiskLayout`, 8 sections of journal, 100 MiB of data.

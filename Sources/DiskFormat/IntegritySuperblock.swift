@@ -19,8 +19,8 @@ import Bytes
 /// | 29 | 1 | bitmap: blocks for a bit |
 /// | 32 | 8 | recalculation: next sector |
 /// | 48 | 16 | salt |
-struct IntegritySuperblock: Equatable, Sendable {
-    static let size = 64
+package struct IntegritySuperblock: Equatable, Sendable {
+    package static let size = 64
     /// Fixed padding (0x8) alone: no journal MAC, no recalculation, no bitmap, no inline tags.
     static let flags: UInt32 = 0x8
     static let version: UInt8 = 4
@@ -30,7 +30,7 @@ struct IntegritySuperblock: Equatable, Sendable {
     let dataSectors: UInt64
 
     /// - Parameter available: bytes of the disk behind the header.
-    init(parsing bytes: [UInt8], available: Int) throws(HeaderError) {
+    package init(parsing bytes: [UInt8], available: Int) throws(HeaderError) {
         func expect<T: Equatable & Sendable>(_ value: T, _ wanted: T, _ claim: String) throws(HeaderError) {
             guard value == wanted else {
                 throw HeaderError(

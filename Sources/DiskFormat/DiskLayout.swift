@@ -36,5 +36,8 @@ public enum DiskLayout {
     /// Name in /dev/mapper.
     public static let mapping = "nacre-state"
     /// What is overwritten at both ends of a disk when it is formatted; covers the header's part that is used. Bytes.
-    static let clearedSize = 1 << 20
+    package static let clearedSize = 1 << 20
+    /// Where `PeerHints` lie: behind the keyslots, in what a format clears. Bytes.
+    package static let hintsOffset = 960 << 10
+    package static let hintsSize = 4096
 }

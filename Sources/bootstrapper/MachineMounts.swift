@@ -1,0 +1,38 @@
+import Bytes
+import Glibc
+import StateDisk
+
+/// The state disk's places in the file system are units of the measured root that nothing else starts: this service has
+/// mounts of its own, and what it mounted itself nobody else would see.
+enum MachineMounts {
+    static let folder = "/var/lib/nacre"
+    private static let disk = "var-lib-nacre.mount"
+    private static let places = [
+        "var-lib-etcd.mount", "var-lib-containerd.mount", "var-lib-kubelet.mount", "var-log-journal.mount",
+    ]
+
+    /// Loads what the disk will need. Nothing depends on it: the kernel asks for what is missing.
+    static func prepare() { try? change(["nacre-modules.service"], to: true) }
+
+    static let state = StateMounts(
+        folder: folder,
+        mount: { () throws(Finding) in try change([disk], to: true) },
+        spread: { () throws(Finding) in
+            try change(places, to: true)
+            // As journalctl --flush: what was logged so far, and all that follows, goes to the disk.
+            try told { (bus) throws(ServiceBus.Failure) in try bus.signal("systemd-journald.service", SIGUSR1) }
+        },
+        unmount: { () throws(Finding) in try change(places.reversed() + [disk], to: false) })
+
+    private static func change(_ units: [String], to isStarted: Bool) throws(Finding) {
+        try told { (bus) throws(ServiceBus.Failure) in for unit in units { try bus.change(unit, to: isStarted) } }
+    }
+
+    private static func told(_ body: (borrowing ServiceBus) throws(ServiceBus.Failure) -> Void) throws(Finding) {
+        do throws(ServiceBus.Failure) { try body(try ServiceBus.connect()) } catch {
+            throw Finding(
+                "disk-mount", claim: "state disk", expected: "mounted for the whole machine", actual: "\(error)",
+                source: "systemd", next: "the kernel's log says more; data that was changed is never handed out")
+        }
+    }
+}

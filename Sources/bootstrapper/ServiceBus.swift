@@ -1,0 +1,136 @@
+import CSystemd
+import Glibc
+import Linux
+
+/// Process 1's own socket (org.freedesktop.systemd1(5)), which needs no message bus: only root reaches it.
+@safe struct ServiceBus: ~Copyable {
+    struct Failure: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    private static let manager = "org.freedesktop.systemd1.Manager"
+    /// For each call, and for each unit that is started or stopped.
+    private static let patience: UInt64 = 60_000_000
+
+    private let bus: OpaquePointer
+
+    private init(_ opened: OpaquePointer) { unsafe bus = opened }
+
+    static func connect() throws(Failure) -> ServiceBus {
+        var opened: OpaquePointer?
+        try check("a bus", unsafe sd_bus_new(&opened))
+        guard let opened = unsafe opened else { throw Failure(description: "a bus: none") }
+        let made = unsafe ServiceBus(opened)
+        try check("address", unsafe sd_bus_set_address(opened, "unix:path=/run/systemd/private"))
+        try check("connect to process 1", unsafe sd_bus_start(opened))
+        return made
+    }
+
+    deinit { _ = unsafe sd_bus_flush_close_unref(bus) }
+
+    /// Starts or stops a unit, and waits until that is done.
+    borrowing func change(_ unit: String, to isStarted: Bool) throws(Failure) {
+        let what = "\(isStarted ? "start" : "stop") \(unit)"
+        let call = try unsafe Call(bus, isStarted ? "StartUnit" : "StopUnit", what)
+        try call.append(unit)
+        try call.append("replace")
+        let reply = try call.send(what)
+        let job = try reply.text("o", what)
+        while true {
+            var message: OpaquePointer?
+            let code = unsafe sd_bus_process(bus, &message)
+            try Self.check(what, code)
+            if let message = unsafe message {
+                let found = unsafe Message(message)
+                guard unsafe sd_bus_message_is_signal(message, Self.manager, "JobRemoved") > 0 else { continue }
+                var number: UInt32 = 0
+                try Self.check(what, unsafe sd_bus_message_read_basic(message, CChar(UInt8(ascii: "u")), &number))
+                guard try found.text("o", what) == job else { continue }
+                _ = try found.text("s", what)
+                let result = try found.text("s", what)
+                guard result == "done" else { throw Failure(description: "\(what): \(result)") }
+                return
+            }
+            if code == 0 {
+                let waited = unsafe sd_bus_wait(bus, Self.patience)
+                guard waited != 0 else { throw Failure(description: "\(what): not done in time") }
+                if waited != -EINTR { try Self.check(what, waited) }
+            }
+        }
+    }
+
+    /// Sends a signal to a unit's main process.
+    borrowing func signal(_ unit: String, _ number: Int32) throws(Failure) {
+        let what = "signal \(number) to \(unit)"
+        let call = try unsafe Call(bus, "KillUnit", what)
+        try call.append(unit)
+        try call.append("main")
+        try call.append(number)
+        _ = try call.send(what)
+    }
+
+    private static func check(_ what: String, _ code: Int32) throws(Failure) {
+        guard code < 0 else { return }
+        throw Failure(description: "\(SystemError(what, code: -code))")
+    }
+
+    /// A message that came; freed with this value.
+    @safe private struct Message: ~Copyable {
+        let pointer: OpaquePointer
+        init(_ pointer: OpaquePointer) { unsafe self.pointer = pointer }
+        deinit { _ = unsafe sd_bus_message_unref(pointer) }
+
+        /// The next field, a string of this type.
+        borrowing func text(_ type: Character, _ what: String) throws(Failure) -> String {
+            var text: UnsafePointer<CChar>?
+            let code = CChar(type.asciiValue ?? 0)
+            try ServiceBus.check(what, unsafe sd_bus_message_read_basic(pointer, code, &text))
+            guard let text = unsafe text else { throw Failure(description: "\(what): an empty answer") }
+            return unsafe String(cString: text)
+        }
+    }
+
+    /// A message that goes.
+    @safe private struct Call: ~Copyable {
+        private let bus: OpaquePointer
+        private let message: Message
+
+        init(_ bus: OpaquePointer, _ member: String, _ what: String) throws(Failure) {
+            var made: OpaquePointer?
+            try ServiceBus.check(
+                what,
+                unsafe sd_bus_message_new_method_call(
+                    bus, &made, "org.freedesktop.systemd1", "/org/freedesktop/systemd1", ServiceBus.manager, member))
+            guard let made = unsafe made else { throw Failure(description: "\(what): no message") }
+            unsafe self.bus = bus
+            message = unsafe Message(made)
+        }
+
+        borrowing func append(_ text: String) throws(Failure) {
+            try ServiceBus.check(
+                text,
+                unsafe text.withCString {
+                    unsafe sd_bus_message_append_basic(message.pointer, CChar(UInt8(ascii: "s")), $0)
+                })
+        }
+
+        borrowing func append(_ number: Int32) throws(Failure) {
+            var value = number
+            try ServiceBus.check(
+                "\(number)", unsafe sd_bus_message_append_basic(message.pointer, CChar(UInt8(ascii: "i")), &value))
+        }
+
+        borrowing func send(_ what: String) throws(Failure) -> Message {
+            var reply: OpaquePointer?
+            var error = unsafe sd_bus_error()
+            defer { unsafe sd_bus_error_free(&error) }
+            let code = unsafe sd_bus_call(bus, message.pointer, ServiceBus.patience, &error, &reply)
+            if code < 0, let text = unsafe error.message {
+                throw Failure(description: "\(what): \(unsafe String(cString: text))")
+            }
+            try ServiceBus.check(what, code)
+            guard let reply = unsafe reply else { throw Failure(description: "\(what): no answer") }
+            return unsafe Message(reply)
+        }
+    }
+}
