@@ -34,7 +34,7 @@ public struct NodeMachine: Sendable {
 /// What is asked of a node over the channel; the client's hello says which.
 public enum Purpose: String, Sendable, CaseIterable {
     case initialise = "init"
-    case recover, status, logs, join, rejoin
+    case recover, status, logs, rekey, join, rejoin
 
     /// Whether the client is a node, not an owner.
     var isPeer: Bool { self == .join || self == .rejoin }
@@ -119,7 +119,8 @@ public final class ClusterNode: ChannelService {
         switch purpose {
         case .status: break
         case .initialise: if case .failed = progress.phase { throw ChannelRefusal("node-failed") }
-        case .logs: if !progress.isMember { throw ChannelRefusal("cluster-missing", explanation: "no owner yet") }
+        case .logs, .rekey:
+            if !progress.isMember { throw ChannelRefusal("cluster-missing", explanation: "no owner yet") }
         case .recover:
             if progress.isMember { break }
             guard case .closed(let claim) = disk else {
@@ -162,6 +163,7 @@ public final class ClusterNode: ChannelService {
             case (.logs, .owner): try sendLog(connection)
             case (.initialise, .owner(let owner)): try initialise(connection, owner)
             case (.recover, .owner(let owner)): try recover(connection, owner)
+            case (.rekey, .owner): try rekey(connection)
             case (.join, .node), (.rejoin, .node): try release(connection)
             default: throw .protocolViolation("\(connection.session.hello.purpose) by this kind of peer")
             }

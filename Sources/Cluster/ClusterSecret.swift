@@ -46,6 +46,17 @@ public struct ClusterSecret: ~Copyable, Sendable {
         hkdfSHA256(key: secret, salt: salt, info: "nacre/v1/disk/\(node)/\(epoch)", count: 32)
     }
 
+    /// The keys of several epochs, one after the other.
+    func diskKeys(node: NodeName, epochs: [Int]) -> Secret {
+        Secret(count: 32 * epochs.count) { span in
+            for (index, epoch) in epochs.enumerated() {
+                diskKey(node: node, epoch: epoch).withBytes { key in
+                    for offset in key.indices { span[32 * index + offset] = key[offset] }
+                }
+            }
+        }
+    }
+
     /// A copy of its own.
     public func copy() -> ClusterSecret {
         ClusterSecret(secret: Secret(secret, from: 0, count: secret.count), salt: salt)

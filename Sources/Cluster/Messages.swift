@@ -183,6 +183,8 @@ public struct NodeStatus: Sendable, Equatable {
     public let disk: String
     /// Of the open state disk: how often it was opened, which its owner remembers.
     public private(set) var generation: Int?
+    /// Of the open state disk: which key it takes.
+    public private(set) var epoch: Int?
     public private(set) var failure: Finding?
     public let timings: [NodeProgress.Timing]
 
@@ -198,13 +200,14 @@ public struct NodeStatus: Sendable, Equatable {
         timings = progress.timings
         self.disk = disk.description
         generation = disk.generation
+        epoch = disk.epoch
     }
 
     public var json: JSON {
         .fields([
             "schema": .string(Self.schema), "phase": .string(phase.rawValue), "way": way.map { .string($0.rawValue) },
             "membership": membership?.json, "disk": .string(disk), "failure": failure?.json,
-            "generation": generation.map { .integer(Int128($0)) },
+            "generation": generation.map { .integer(Int128($0)) }, "epoch": epoch.map { .integer(Int128($0)) },
             "timings": .array(
                 timings.map {
                     ["phase": .string($0.phase.rawValue), "milliseconds": .integer(Int128($0.milliseconds))]
@@ -228,6 +231,7 @@ public struct NodeStatus: Sendable, Equatable {
         if let json = fields.optional("membership") { membership = try Membership(json: json) }
         disk = try fields.string("disk")
         generation = try fields.optional("generation") == nil ? nil : fields.counter("generation", from: 0)
+        epoch = try fields.optional("epoch") == nil ? nil : fields.counter("epoch", from: 1)
         failure = nil
         if let json = fields.optional("failure") { failure = try Finding(json: json) }
         var timings: [NodeProgress.Timing] = []

@@ -80,6 +80,26 @@ public struct OwnerClient: Sendable {
         return try concluded(reply)
     }
 
+    /// Has a member exchange its disk's key for that of `epoch`, the next one, while the disk is in use.
+    public func rekey(
+        _ endpoint: Endpoint, node: NodeName, epoch: Int, _ secret: borrowing ClusterSecret
+    ) throws(Finding) -> NodeStatus {
+        let connection = try connect(endpoint, .rekey, cluster: .member(identity))
+        defer { connection.close() }
+        try send(connection, RekeyRequest(epoch: epoch).json)
+        var reply = try answer(connection)
+        if case .wantDiskKey(let claim) = reply {
+            guard claim.node == node, claim.epoch == epoch - 1 else {
+                throw Finding(
+                    "disk-other-node", claim: "state disk", expected: "\(node), epoch \(epoch - 1)",
+                    actual: "\(claim.node), epoch \(claim.epoch)")
+            }
+            try send(connection, secret.diskKeys(node: node, epochs: [epoch - 1, epoch]))
+            reply = try answer(connection)
+        }
+        return try concluded(reply)
+    }
+
     /// What the node says of itself; it may be in no cluster yet.
     public func status(_ endpoint: Endpoint) throws(Finding) -> NodeStatus {
         let connection = try connect(endpoint, .status, cluster: .noneOr(identity))

@@ -27,6 +27,9 @@ public enum NodeDiskState: Sendable, Equatable {
         }
     }
 
+    /// Which key an open disk takes.
+    public var epoch: Int? { if case .open(let binding) = self { binding.epoch } else { nil } }
+
     /// The number of this opening; of an open disk only.
     public var generation: Int? { if case .open(let binding) = self { binding.generation } else { nil } }
 }
@@ -46,6 +49,9 @@ public protocol NodeDisk: Sendable {
     ) throws(Finding) -> NodeDiskState
     /// Opens the disk that `discover` found; another disk than `expected` says, or an older one, is refused.
     func open(_ expected: DiskBinding, key: borrowing Secret) throws(Finding) -> NodeDiskState
+    /// Exchanges the open disk's key for that of the next epoch while the disk is in use; the change counts as an opening.
+    /// Cut off in between, either key opens the disk.
+    func rekey(from old: borrowing Secret, to key: borrowing Secret) throws(Finding) -> NodeDiskState
     /// The node is what its disk says: everything that runs on it may use it from now on.
     func settle() throws(Finding)
     /// Keeps bytes on the open disk, whole or not at all; returns once they are safe there.

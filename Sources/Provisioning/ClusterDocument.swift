@@ -23,6 +23,8 @@ public struct ClusterDocument: Equatable, Sendable {
         public var channelPort: UInt16?
         /// The last opening of its state disk that it was seen with; an older one is a copy of the past.
         public var generation: Int?
+        /// The key that its state disk was last seen to take; 1 where nothing is said.
+        public var epoch: Int?
         public var endpoint: String { "https://127.0.0.1:\(port)" }
     }
 
@@ -94,6 +96,7 @@ extension ClusterDocument {
                         "endpoint": .string($0.endpoint),
                         "channel": $0.channelPort.map { .string("\(Node.channelPrefix)\($0)") },
                         "generation": $0.generation.map { .integer(Int128($0)) },
+                        "epoch": $0.epoch.map { .integer(Int128($0)) },
                     ])
                 }),
         ])
@@ -174,6 +177,10 @@ extension ClusterDocument.Node {
         generation = try fields.optionalInteger("generation")
         guard generation ?? 0 >= 0 else {
             throw ParseError("range", field: "\(path).generation", offset: 0, "negative")
+        }
+        epoch = try fields.optionalInteger("epoch")
+        guard (1...1 << 40).contains(epoch ?? 1) else {
+            throw ParseError("range", field: "\(path).epoch", offset: 0, "out of range")
         }
         try fields.end()
     }

@@ -15,15 +15,17 @@ extension ClusterDocument {
 }
 
 extension LocalCluster {
-    /// Remembers which opening of its state disk each node was seen with. Never lowers one.
-    public func remember(_ generations: [String: Int]) throws(Finding) {
-        guard !generations.isEmpty else { return }
+    /// Remembers with which opening and key of its state disk each node was seen. Never lowers one.
+    public func remember(_ seen: [String: (generation: Int, epoch: Int)]) throws(Finding) {
+        guard !seen.isEmpty else { return }
         let lock = try lock("nacre") { _ in }
         defer { lock.keep() }
         guard var document = try document() else { return }
         for index in document.nodes.indices {
-            guard let seen = generations[document.nodes[index].name] else { continue }
-            document.nodes[index].generation = max(seen, document.nodes[index].generation ?? 0)
+            guard let (generation, epoch) = seen[document.nodes[index].name] else { continue }
+            document.nodes[index].generation = max(generation, document.nodes[index].generation ?? 0)
+            let key = max(epoch, document.nodes[index].epoch ?? 1)
+            document.nodes[index].epoch = key == 1 ? nil : key
         }
         try save(document)
     }

@@ -158,6 +158,23 @@ public final class NodeStateDisk: NodeDisk {
         return .open(binding)
     }
 
+    public func rekey(from old: borrowing Secret, to key: borrowing Secret) throws(Finding) -> NodeDiskState {
+        try locked { (held) throws(Finding) in
+            guard var opened = held.open.take() else {
+                throw Finding("disk-missing", claim: "state disk", expected: "an open disk", actual: "none")
+            }
+            let start = BootClock.milliseconds
+            var failure: DiskError?
+            do throws(DiskError) { try opened.rekey(from: old, to: key) } catch { failure = error }
+            let binding = opened.binding
+            // Open in either case: what failed changed the header at most, which a key still opens.
+            held.open = consume opened
+            if let failure { throw failure.finding }
+            report("state disk: key of epoch \(binding.epoch) in \(BootClock.milliseconds - start) ms")
+            return .open(binding)
+        }
+    }
+
     public func settle() throws(Finding) {
         try locked { (held) throws(Finding) in
             guard held.open != nil else { return }

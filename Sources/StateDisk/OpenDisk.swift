@@ -42,7 +42,8 @@ public struct OpenDisk: ~Copyable, Sendable {
             let crypt = try Cryptsetup(header: memory, disk: device.path)
             try crypt.load()
             try crypt.addKey(key, slot: slot, by: old, oldSlot: token.keyslot)
-            let binding = binding.advanced(epoch: binding.epoch + 1)
+            // An opening too: a copy from before the change must be an older one.
+            let binding = binding.advanced(epoch: binding.epoch + 1, by: 1)
             let tokens = [
                 DiskHeader.Token(keyslot: token.keyslot, binding: self.binding),
                 DiskHeader.Token(keyslot: slot, binding: binding),

@@ -55,6 +55,9 @@ private final class Plane: Sendable {
         func prepare(
             _ rule: DiskRule, allowForeign: Bool, expecting expected: DiskBinding, key: borrowing Secret
         ) throws(Finding) -> NodeDiskState { .open(expected) }
+        func rekey(from old: borrowing Secret, to key: borrowing Secret) throws(Finding) -> NodeDiskState {
+            throw Finding("disk-missing", claim: "state disk")
+        }
         func open(_ expected: DiskBinding, key: borrowing Secret) throws(Finding) -> NodeDiskState { .open(expected) }
         func settle() throws(Finding) {}
         func close() {}

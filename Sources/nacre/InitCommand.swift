@@ -18,6 +18,11 @@ struct InitCommand: ParsableCommand {
     @OptionGroup var directory: DirectoryOption
     @OptionGroup var passphrase: PassphraseOptions
     @OptionGroup var output: OutputOptions
+    @Option(
+        help: ArgumentHelp(
+            "What this node's state disk holds may go: it is formatted unless it is the node's own (repeatable).",
+            valueName: "node"))
+    var eraseDisk: [String] = []
     @Option(help: "Seconds that a node may take to answer.")
     var timeout: Int = 300
 
@@ -28,7 +33,7 @@ struct InitCommand: ParsableCommand {
     func run() throws {
         try NodeJudgement.reporting(output) {
             let cluster = try directory.cluster()
-            let results = try Self.initialise(cluster, passphrase, timeout: timeout, output)
+            let results = try Self.initialise(cluster, passphrase, erase: eraseDisk, timeout: timeout, output)
             Self.report(results, output)
             try Self.conclude(results)
         }
@@ -42,11 +47,16 @@ struct InitCommand: ParsableCommand {
 
     /// Control planes first: workers need one.
     static func initialise(
-        _ cluster: LocalCluster, _ passphrase: PassphraseOptions, timeout: Int, _ output: OutputOptions
+        _ cluster: LocalCluster, _ passphrase: PassphraseOptions, erase: [String] = [], timeout: Int,
+        _ output: OutputOptions
     ) throws -> [NodeResult] {
-        guard try cluster.document() != nil else {
+        guard let present = try cluster.document() else {
             throw Finding(
                 "local-absent", claim: cluster.directory, expected: "a cluster", actual: "none", next: "nacre create")
+        }
+        let names = present.nodes.map(\.name)
+        if let unknown = erase.first(where: { !names.contains($0) }) {
+            throw Finding("parse-node", claim: unknown, expected: names.joined(separator: ", "))
         }
         let words = try passphrase.read(isNew: !cluster.hasOwner)
         let printer = ProgressPrinter(quiet: output.quiet)
@@ -64,6 +74,7 @@ struct InitCommand: ParsableCommand {
                     let request = InitRequest(
                         node: try OwnerSession.name(node), role: role, manifest: manifest,
                         policy: session.judgement.policy, disk: document.disk,
+                        allowForeign: erase.contains(node.name), epoch: node.epoch ?? 1,
                         generation: node.generation ?? 0, peers: document.peers(of: node))
                     result = .success(
                         try OwnerSession.patiently(timeout) { () throws(Finding) in
@@ -79,14 +90,14 @@ struct InitCommand: ParsableCommand {
 
     /// An older copy of a disk than was seen is refused from now on.
     static func remember(_ results: [NodeResult], _ cluster: LocalCluster) throws(Finding) {
-        var generations: [String: Int] = [:]
+        var seen: [String: (generation: Int, epoch: Int)] = [:]
         for result in results {
             guard case .success(let status) = result.result, let generation = status.generation,
                 status.membership?.node.description == result.node.name
             else { continue }
-            generations[result.node.name] = generation
+            seen[result.node.name] = (generation, status.epoch ?? 1)
         }
-        try cluster.remember(generations)
+        try cluster.remember(seen)
     }
 
     static func report(_ results: [NodeResult], _ output: OutputOptions) {

@@ -1,11 +1,13 @@
 import ArgumentParser
 import Bytes
+import Cluster
 import Provisioning
 
 /// `nacre node`: single machines.
 struct NodeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "node", abstract: "Start and stop single local machines.", subcommands: [Start.self, Stop.self])
+        commandName: "node", abstract: "Start and stop single machines; exchange the keys of their disks.",
+        subcommands: [Start.self, Stop.self, Rekey.self])
 
     struct Start: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Start a stopped local machine.")
@@ -17,8 +19,9 @@ struct NodeCommand: ParsableCommand {
             let printer = ProgressPrinter(quiet: output.quiet)
             let started = try directory.cluster().start(name) { printer.show($0) }
             switch output.output {
-            case .json: print(answer(name, started == nil ? "was running" : "started"))
-            case .text: print(started.map { "\(name) started with \($0.kind.rawValue)" } ?? "\(name) was running")
+            case .json: Report.out(answer(name, started == nil ? "was running" : "started") + "\n")
+            case .text:
+                Report.out((started.map { "\(name) started with \($0.kind.rawValue)" } ?? "\(name) was running") + "\n")
             }
         }
     }
@@ -35,8 +38,54 @@ struct NodeCommand: ParsableCommand {
             let printer = ProgressPrinter(quiet: output.quiet)
             let ending = try directory.cluster().stop(name, powerCut: powerCut) { printer.show($0) }
             switch output.output {
-            case .json: print(answer(name, ending))
-            case .text: print("\(name) \(ending)")
+            case .json: Report.out(answer(name, ending) + "\n")
+            case .text: Report.out("\(name) \(ending)\n")
+            }
+        }
+    }
+
+    struct Rekey: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Exchange the keys of nodes' state disks for those of the next epoch, while they are in use.",
+            discussion: """
+                Each node is verified first. Cut off at any moment, the disk opens with the old key or the new one; run \
+                again, it continues. Copies of a disk from before are refused afterwards, as older ones are.
+                """)
+
+        @OptionGroup var directory: DirectoryOption
+        @OptionGroup var passphrase: PassphraseOptions
+        @OptionGroup var output: OutputOptions
+        @Argument(help: "The nodes (default: all).") var names: [String] = []
+        @Option(help: "Seconds that a node may take to answer.")
+        var timeout: Int = 300
+
+        func run() throws {
+            try NodeJudgement.reporting(output) {
+                let cluster = try directory.cluster()
+                guard let document = try cluster.document() else {
+                    throw Finding("local-absent", claim: cluster.directory, expected: "a cluster", actual: "none")
+                }
+                let words = try passphrase.read(isNew: false)
+                let session = try OwnerSession(cluster, document, passphrase: words)
+                let secret = try cluster.clusterSecret(passphrase: words)
+                let nodes = try names.isEmpty ? document.nodes : names.map { try session.node($0) }
+                var results: [InitCommand.NodeResult] = []
+                for node in nodes {
+                    output.note("nacre: \(node.name): verifying, then exchanging its disk's key")
+                    let result: Result<NodeStatus, Finding>
+                    do throws(Finding) {
+                        let endpoint = try OwnerSession.endpoint(node)
+                        let name = try OwnerSession.name(node)
+                        result = .success(
+                            try OwnerSession.patiently(timeout) { () throws(Finding) in
+                                try session.client.rekey(endpoint, node: name, epoch: (node.epoch ?? 1) + 1, secret)
+                            })
+                    } catch { result = .failure(error) }
+                    results.append(InitCommand.NodeResult(node: node, result: result))
+                }
+                try InitCommand.remember(results, cluster)
+                InitCommand.report(results, output)
+                try InitCommand.conclude(results)
             }
         }
     }

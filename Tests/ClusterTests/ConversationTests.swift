@@ -209,6 +209,52 @@ struct ConversationTests {
         #expect(node.machine.clusters == 1 && node.disk.state.withLock { $0.formats } == 1)
     }
 
+    @Test("a disk's key is exchanged in use: once, again without harm, and never out of order")
+    func rekey() throws {
+        let node = try SoftwareNode()
+        let owner = try Owner()
+        let name = try #require(NodeName("control-plane-0"))
+        #expect(reason { _ = try owner.client.rekey(node.endpoint, node: name, epoch: 2, owner.secret) } != nil)
+        let before = try owner.initialise(node)
+        #expect(before.epoch == 1)
+        let first = node.disk.state.withLock { $0.key }
+        let after = try owner.client.rekey(node.endpoint, node: name, epoch: 2, owner.secret)
+        #expect(after.epoch == 2 && after.generation == (before.generation ?? 0) + 1)
+        let second = node.disk.state.withLock { $0.key }
+        #expect(second == owner.secret.diskKey(node: name, epoch: 2).published && second != first)
+        // The answer was lost, or the owner's directory is an old copy.
+        #expect(try owner.client.rekey(node.endpoint, node: name, epoch: 2, owner.secret) == after)
+        for epoch in [4, 1 << 30] {
+            #expect(
+                reason { _ = try owner.client.rekey(node.endpoint, node: name, epoch: epoch, owner.secret) }
+                    == "disk-epoch")
+        }
+        #expect(reason { _ = try Owner().client.rekey(node.endpoint, node: name, epoch: 3, owner.secret) } != nil)
+        #expect(node.disk.state.withLock { $0.key } == second)
+        // After a restart the disk says which key it wants.
+        let restarted = try node.restarted()
+        let status = try owner.client.recover(restarted.endpoint) {
+            owner.secret.diskKey(node: $0.node, epoch: $0.epoch)
+        }
+        #expect(status.phase == .run && status.epoch == 2)
+    }
+
+    @Test("a worker is sent the two keys of its own disk, and nobody else's")
+    func rekeyWorker() throws {
+        let node = try SoftwareNode()
+        let owner = try Owner()
+        let name = try #require(NodeName("worker-0"))
+        _ = try owner.client.initialise(node.endpoint, try owner.request("worker-0", .worker), owner.secret)
+        let other = try #require(NodeName("worker-1"))
+        #expect(
+            reason { _ = try owner.client.rekey(node.endpoint, node: other, epoch: 2, owner.secret) }
+                == "disk-other-node")
+        let status = try owner.client.rekey(node.endpoint, node: name, epoch: 2, owner.secret)
+        #expect(status.epoch == 2)
+        #expect(
+            node.disk.state.withLock { $0.key } == owner.secret.diskKey(node: name, epoch: 2).published)
+    }
+
     @Test("the log goes to the owner of a member and to nobody before")
     func logs() throws {
         let node = try SoftwareNode()

@@ -60,6 +60,21 @@ final class MemoryDisk: NodeDisk {
         return try open(expected, key: key)
     }
 
+    func rekey(from old: borrowing Secret, to key: borrowing Secret) throws(Finding) -> NodeDiskState {
+        let (old, new) = (old.published, key.published)
+        let result = state.withLock { (state) -> Result<NodeDiskState, Finding> in
+            guard state.isOpen, let present = state.claim else {
+                return .failure(Finding("disk-missing", claim: "state disk"))
+            }
+            guard state.key == old else { return .failure(Finding("header-seal", claim: "state disk")) }
+            state.key = new
+            let next = present.advanced(epoch: present.epoch + 1, by: 1)
+            state.claim = next
+            return .success(.open(next))
+        }
+        return try result.get()
+    }
+
     func open(_ expected: DiskBinding, key: borrowing Secret) throws(Finding) -> NodeDiskState {
         let bytes = key.published
         let result = state.withLock { (state) -> Result<NodeDiskState, Finding> in

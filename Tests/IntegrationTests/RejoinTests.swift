@@ -49,6 +49,16 @@ extension IntegrationTests {
             try await story.expectOpen(Self.plane, generation: 2)
             try await story.expectOpen(Self.worker, generation: 3)
 
+            // Keys of the next epoch while the disks are in use; then one of them by a power cut and a rejoin.
+            let exchanged = try await cluster.nacre(
+                "node", "rekey", "--dir", cluster.directory, "--passphrase-file", words, "-o", "json")
+            #expect(exchanged.status == 0, "\(exchanged.errors)\(exchanged.text)")
+            try await story.expectOpen(Self.plane, generation: 3, epoch: 2)
+            try await story.expectOpen(Self.worker, generation: 4, epoch: 2)
+            try await story.stop(Self.worker, "--power-cut")
+            try await story.start(Self.worker)
+            try await story.expectOpen(Self.worker, generation: 5, epoch: 2)
+
             // The control plane's machine with two disks of ours, then with the worker's alone, then with others'.
             for name in [Self.worker, Self.plane] { try await story.stop(name, "--power-cut") }
             try story.keep(Self.plane, as: "plane.img")
@@ -69,6 +79,13 @@ extension IntegrationTests {
             try await story.expectRefused("recover", "disk-missing")
             try await story.expectRefused("init", "disk-")
             #expect(try cluster.console().contains("foreign: a GPT partition table"))
+            // Unless the owner says so for this very disk.
+            let erased = try await cluster.nacre(
+                "init", "--dir", cluster.directory, "--passphrase-file", words, "--timeout", "1", "--erase-disk",
+                Self.plane, "-o", "json")
+            let node = try JSON(parsing: erased.output)["nodes"]?.array?.first
+            #expect(node?["result"]?.string == "member", "\(erased.errors)")
+            try await story.expectOpen(Self.plane, generation: 4, epoch: 2)
         }
     }
 
@@ -105,9 +122,9 @@ extension IntegrationTests {
             return last
         }
 
-        func expectOpen(_ name: String, generation: Int) async throws {
+        func expectOpen(_ name: String, generation: Int, epoch: Int = 1) async throws {
             let node = try await status(of: name) { $0["phase"]?.string == "run" }
-            #expect(node["stateDisk"]?.string == "open: node \(name), epoch 1, generation \(generation)")
+            #expect(node["stateDisk"]?.string == "open: node \(name), epoch \(epoch), generation \(generation)")
             #expect(node["generation"]?.integer == generation)
         }
 
