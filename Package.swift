@@ -179,7 +179,10 @@ let package = Package(
         // Boots the built image through the built command line.
         .testTarget(
             name: "IntegrationTests",
-            dependencies: ["Bytes", "Crypto", "GPT", "UnifiedKernelImage", "Measurement", "TestKit"],
+            dependencies: [
+                "Bytes", "Cluster", "Crypto", "DiskFormat", "GPT", "Measurement", "Provisioning", "TestKit",
+                "UnifiedKernelImage",
+            ],
             swiftSettings: strict),
     ]
 )

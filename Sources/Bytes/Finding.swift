@@ -53,9 +53,10 @@ public struct ParseError: Error, Equatable, Sendable, CustomStringConvertible {
 
     public init(_ detail: String, field: String, offset: Int, _ message: String) {
         self.detail = detail
-        self.field = field
+        // Both may quote what was parsed.
+        self.field = PlainText.line(field, limit: 512)
         self.offset = offset
-        self.message = message
+        self.message = PlainText.line(message, limit: 2048)
     }
 
     public var description: String { "parse-\(detail): \(field) at byte \(offset): \(message)" }

@@ -214,7 +214,8 @@ private struct JSONParser {
             try expect(":")
             let value = try value(depth: depth + 1)
             guard fields.updateValue(value, forKey: key) == nil else {
-                throw ParseError("form", field: "json", offset: start, "key \"\(key)\" stands twice")
+                throw ParseError(
+                    "form", field: "json", offset: start, "key \"\(PlainText.line(key, limit: 64))\" stands twice")
             }
             space()
             if next == UInt8(ascii: ",") {
@@ -249,6 +250,8 @@ private struct JSONParser {
     private mutating func string() throws(ParseError) -> String {
         try expect("\"")
         var text: [UInt8] = []
+        // No longer than up to the next quote, unless that one is escaped: grown by doubling, it would be twice as large.
+        text.reserveCapacity((bytes[position...].firstIndex(of: UInt8(ascii: "\"")) ?? bytes.endIndex) - position)
         while let byte = next {
             position += 1
             switch byte {

@@ -16,7 +16,7 @@ public struct JSONFields {
     }
 
     private func error(_ key: String, _ message: String) -> ParseError {
-        ParseError("form", field: "\(path).\(key)", offset: 0, message)
+        ParseError("form", field: "\(path).\(PlainText.line(key, limit: 64))", offset: 0, message)
     }
 
     /// The value of `key` if present; it counts as known from now on.

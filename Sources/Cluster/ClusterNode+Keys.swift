@@ -211,15 +211,12 @@ extension ClusterNode {
 
     /// A member is told again where the others are.
     private func update(_ peers: [PeerEndpoint], _ connection: AttestedConnection) throws(ChannelRefusal) {
-        let kept = held.withLock { held -> KeptMembership? in
-            guard held.kept?.peers != peers else { return nil }
-            held.kept?.peers = peers
-            return held.kept
-        }
-        if let kept {
+        if var kept = held.withLock({ $0.kept }), kept.peers != peers {
+            kept.peers = peers
             do throws(Finding) { try keep(kept, nil) } catch {
                 throw ChannelRefusal(error.reason, explanation: "\(error)")
             }
+            held.withLock { $0.kept?.peers = peers }
         }
         try answering(connection, .done(status))
     }

@@ -98,7 +98,7 @@ public final class ClusterNode: ChannelService {
 
     func say(_ line: String) {
         log.append("\(machine.milliseconds()) \(line)")
-        machine.report(line)
+        machine.report(PlainText.line(line))
     }
 
     // MARK: ChannelService

@@ -1,4 +1,5 @@
 import Attestation
+import AttestedTLS
 import Bytes
 import Crypto
 import DiskFormat
@@ -165,9 +166,14 @@ extension Finding {
 
     init(json: JSON) throws(ParseError) {
         var fields = try JSONFields(json, path: "finding")
+        let reason = try fields.string("reason")
+        guard ChannelRefusal(reason).reason == reason else {
+            throw ParseError("form", field: "finding.reason", offset: 0, "not a reason")
+        }
+        func words(_ key: String) throws(ParseError) -> String { PlainText.line(try fields.string(key)) }
         self.init(
-            try fields.string("reason"), claim: try fields.string("claim"), expected: try fields.string("expected"),
-            actual: try fields.string("actual"), source: try fields.string("source"), next: try fields.string("next"))
+            reason, claim: try words("claim"), expected: try words("expected"), actual: try words("actual"),
+            source: try words("source"), next: try words("next"))
         try fields.end()
     }
 }

@@ -4,6 +4,7 @@ import Synchronization
 /// The last lines of what a node did, in memory, for its owner to read over the channel. Holds no secret.
 public final class NodeLog: Sendable {
     private static let maximumLines = 2000
+    /// Bytes; lines quote what strangers sent.
     private static let maximumLine = 1000
 
     private struct State {
@@ -17,7 +18,7 @@ public final class NodeLog: Sendable {
 
     public func append(_ line: String) {
         state.withLock { state in
-            state.lines.append(String(line.prefix(Self.maximumLine)))
+            state.lines.append(PlainText.line(line, limit: Self.maximumLine))
             if state.lines.count > Self.maximumLines {
                 state.lines.removeFirst()
                 state.first += 1

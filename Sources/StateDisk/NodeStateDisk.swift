@@ -70,7 +70,13 @@ public final class NodeStateDisk: NodeDisk {
             var ours: [Found] = []
             var others: [NodeDiskState] = []
             for device in devices where device.excluded == nil {
-                switch try Self.told({ () throws(DiskError) in try StateDisk.inspect(device) }) {
+                let state: DiskState
+                // One that cannot be read must not stand in the way of this node's own.
+                do throws(DiskError) { state = try StateDisk.inspect(device) } catch {
+                    others.append(.unusable(error.finding))
+                    continue
+                }
+                switch state {
                 case .ours(let header, let binding):
                     ours.append(Found(device: device, header: header, binding: binding))
                 case .damaged(let error): others.append(.unusable(error.finding))

@@ -88,7 +88,7 @@ public enum StateDisk {
             throw DiskError(
                 "foreign", "state disk", expected: "an empty disk, or this node's own", actual: what,
                 source: "the disk's first bytes",
-                next: "attach an empty disk, or say in the configuration that this one may be overwritten")
+                next: "attach an empty disk, or say that this one may go: nacre init --erase-disk NODE")
         case .ours(_, let found):
             let isSame = found.clusterID == binding.clusterID && found.node == binding.node
             guard allowForeign, !isSame else {

@@ -52,7 +52,8 @@ struct LogsCommand: ParsableCommand {
         var text = ""
         try session.client.logs(try OwnerSession.endpoint(node)) { lines throws(Finding) in
             for line in lines {
-                Report.out(Report.plain(line) + "\n")
+                let line = Report.plain(line)
+                Report.out(line + "\n")
                 text += line + "\n"
             }
         }

@@ -49,7 +49,9 @@ struct OutputOptions: ParsableArguments {
 }
 
 func standardError(_ text: String) {
-    let line = Array((text + "\n").utf8)
+    // Lines of our own stay lines; nothing that they quote reaches a terminal as control characters.
+    let lines = text.split(separator: "\n", omittingEmptySubsequences: false).map { Report.plain(String($0)) }
+    let line = Array((lines.joined(separator: "\n") + "\n").utf8)
     _ = unsafe write(STDERR_FILENO, line, line.count)
 }
 
@@ -83,7 +85,7 @@ enum Main {
     static func finish(_ error: any Error) -> Never {
         if let code = error as? ExitCode { exit(code.rawValue) }
         if let finding = error as? Finding {
-            standardError("nacre: \(finding)")
+            standardError("nacre: \(Report.plain(finding.description))")
             exit(finding.family == "parse" ? Exit.unusable.rawValue : Exit.failed.rawValue)
         }
         // Thrown while running: the parser no longer knows which subcommand's usage would go with it.

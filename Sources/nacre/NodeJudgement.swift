@@ -58,11 +58,19 @@ struct NodeJudgement {
 
     /// Has the node show that its attestation key is in the TPM of its endorsement key, where the policy cares.
     func activation(
-        _ endpoint: EvidenceClient.Endpoint, _ evidence: Evidence, nonce: [UInt8], timeout: Int
+        _ endpoint: EvidenceClient.Endpoint, _ evidence: Evidence, nonce: [UInt8], timeout: Int,
+        _ output: OutputOptions
     ) throws(Finding) -> Activation? {
         guard policy.wantsActivation, evidence.tpm?.endorsementKey != nil else { return nil }
-        return try EvidenceClient.activate(
-            endpoint, try ActivationChallenge(evidence, nonce: nonce), timeout: timeout)
+        do throws(Finding) {
+            return try EvidenceClient.activate(
+                endpoint, try ActivationChallenge(evidence, nonce: nonce), timeout: timeout)
+        } catch {
+            guard error.family != "connection" else { throw error }
+            // Whether it matters is for the appraisal to say: hardware may cover the image without the TPM.
+            output.note("nacre: \(error)")
+            return nil
+        }
     }
 
     /// Judges and prints; throws exit code 3 on a rejection.

@@ -48,9 +48,7 @@ enum Report {
 
     /// Nothing from outside reaches a terminal as control characters.
     static func plain(_ text: String) -> String {
-        String(
-            String.UnicodeScalarView(
-                text.unicodeScalars.map { $0.value < 0x20 || (0x7F...0x9F).contains($0.value) ? "\u{FFFD}" : $0 }))
+        PlainText.line(text, limit: .max)
     }
 
     /// Claims of a verdict as lines, nested names joined by dots.

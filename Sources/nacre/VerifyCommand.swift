@@ -68,9 +68,9 @@ struct VerifyCommand: ParsableCommand {
                 let judgement = try judgement(nil)
                 let nonce = try EvidenceClient.nonce(nonce)
                 output.detail("asking \(endpoint.description) for nonce \(Hex.encode(nonce))")
-                let (_, evidence) = try EvidenceClient.fetch(endpoint, nonce: nonce, timeout: timeout)
+                let evidence = try fetch(endpoint, nonce: nonce)
                 let complete = try sources.complete(evidence, at: time.instant, output)
-                let activation = try judgement.activation(endpoint, evidence, nonce: nonce, timeout: timeout)
+                let activation = try judgement.activation(endpoint, evidence, nonce: nonce, timeout: timeout, output)
                 try judgement.judge(
                     complete, nonce: nonce, cluster: expectation, activation: activation, at: time.instant, output)
             } else if let evidence {
@@ -85,6 +85,17 @@ struct VerifyCommand: ParsableCommand {
             } else {
                 try verifyCluster()
             }
+        }
+    }
+
+    /// An answer that is no evidence is judged, as it is with --dir.
+    private func fetch(_ endpoint: EvidenceClient.Endpoint, nonce: [UInt8]) throws -> Evidence {
+        do {
+            return try EvidenceClient.fetch(endpoint, nonce: nonce, timeout: timeout).1
+        } catch {
+            guard error.family == "parse" else { throw error }
+            Report.verdict(.reject(error), output)
+            throw Exit.rejected
         }
     }
 
@@ -122,7 +133,7 @@ struct VerifyCommand: ParsableCommand {
                 let (_, evidence) = try EvidenceClient.fetch(endpoint, nonce: nonce, timeout: timeout)
                 let complete = try sources.complete(evidence, at: time.instant, output)
                 let expected = clusterID == nil ? cluster.identity.map { .member($0) } ?? expectation : expectation
-                let activation = try judgement.activation(endpoint, evidence, nonce: nonce, timeout: timeout)
+                let activation = try judgement.activation(endpoint, evidence, nonce: nonce, timeout: timeout, output)
                 try judgement.judge(
                     complete, nonce: nonce, cluster: expected, activation: activation, at: time.instant, output)
             } catch let code as ExitCode where code == Exit.rejected {
@@ -130,7 +141,12 @@ struct VerifyCommand: ParsableCommand {
             } catch let finding as Finding {
                 output.note("nacre: \(node.name): \(finding)")
                 // An answer that is no evidence is judged; no answer is a failure.
-                if finding.family == "connection" { isSilent = true } else { rejected = true }
+                if finding.family == "connection" {
+                    isSilent = true
+                } else {
+                    Report.verdict(.reject(finding), output)
+                    rejected = true
+                }
             }
         }
         if rejected { throw Exit.rejected }

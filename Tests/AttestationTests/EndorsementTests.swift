@@ -104,6 +104,18 @@ import Testing
         #expect(try judge(evidence, policy(), answer).reason == "key-activation")
     }
 
+    @Test func whereNobodyNeedsTheCertificateAStrangersIsAsGoodAsNone() throws {
+        let stranger = try evidence(certificate(by: TestAuthority(root: "vendor")))
+        let verdict = try judge(stranger, policy(.development))
+        #expect(verdict.isAccepted && verdict.marks.contains("development"))
+        #expect(verdict.unchecked.contains { $0.hasPrefix("tpm endorsement key: key-ek-chain") })
+        // A wrong answer is never let through.
+        let good = try evidence(certificate())
+        let challenge = try ActivationChallenge(good, nonce: node.nonce)
+        let wrong = Activation(challenge: challenge, proof: [UInt8](repeating: 0, count: 32))
+        #expect(try judge(good, policy(.development), wrong).reason == "key-activation")
+    }
+
     @Test func certificatesThatDoNotHold() throws {
         func reason(_ certificate: Certificate, area: [UInt8]? = nil, by root: TestAuthority? = nil) throws -> String {
             let good = try evidence(self.certificate())

@@ -446,7 +446,10 @@ import Testing
         await second.value
         #expect(try await verify("127.0.0.1:1").status == 1)
         let (garbled, third) = try serve(1) { _ in HTTPResponse(status: 200, body: Array("{}".utf8)) }
-        #expect(try await verify(garbled).status == 2)
+        // The node answered, and what it says is no evidence: judged, not a mistake of the caller's.
+        let nonsense = try await verify(garbled)
+        #expect(nonsense.status == 3)
+        #expect(try Nacre.json(nonsense)["reason"]?.string?.hasPrefix("parse-") == true)
         await third.value
         #expect(try await verify("no port:x").status == 2)
     }

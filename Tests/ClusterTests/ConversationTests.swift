@@ -209,6 +209,25 @@ struct ConversationTests {
         #expect(node.machine.clusters == 1 && node.disk.state.withLock { $0.formats } == 1)
     }
 
+    @Test("what strangers send cannot fill the log, forge its lines, or keep it from its owner")
+    func strangersInTheLog() throws {
+        let node = try SoftwareNode()
+        let owner = try Owner()
+        _ = try owner.initialise(node)
+        for _ in 0..<40 {
+            node.service.failed(
+                .refused(reason: "parse-form", explanation: "a\nforged" + String(repeating: "\u{301}", count: 50_000)),
+                nil)
+        }
+        var lines: [String] = []
+        try owner.client.logs(node.endpoint) { lines += $0 }
+        #expect(lines.count { $0.contains("parse-form") } == 40)
+        #expect(
+            lines.allSatisfy { line in
+                line.utf8.count <= 1100 && !line.unicodeScalars.contains { $0.value < 0x20 }
+            })
+    }
+
     @Test("a disk's key is exchanged in use: once, again without harm, and never out of order")
     func rekey() throws {
         let node = try SoftwareNode()

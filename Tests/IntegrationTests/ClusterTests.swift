@@ -40,6 +40,7 @@ extension IntegrationTests {
             try await expectRegister15(of: node, id: id, owner: owner, in: folder)
             try await expectStatus(of: node, words: words)
             try await expectOthersRefused(node, id: id, folder)
+            try expectNoSecrets(node, words: words)
         }
 
         /// Register 15 is what the cluster's id and owner lead to, and `verify` says so.
