@@ -1,6 +1,5 @@
 import ArgumentParser
 import Bytes
-import Cluster
 import Provisioning
 
 /// `nacre node`: single machines.
@@ -48,8 +47,8 @@ struct NodeCommand: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Exchange the keys of nodes' state disks for those of the next epoch, while they are in use.",
             discussion: """
-                Each node is verified first. Cut off at any moment, the disk opens with the old key or the new one; run \
-                again, it continues. The owner refuses copies of a disk from before; control planes do so once the node \
+                Each node is verified first. Cut off at any moment, the disk opens with the old key or the new one; \
+                name the nodes that failed to go on. The owner refuses copies of a disk from before; control planes do so once the node \
                 has rejoined.
                 """)
 
@@ -61,32 +60,11 @@ struct NodeCommand: ParsableCommand {
         var timeout: Int = 300
 
         func run() throws {
-            try NodeJudgement.reporting(output) {
-                let cluster = try directory.cluster()
-                guard let document = try cluster.document() else {
-                    throw Finding("local-absent", claim: cluster.directory, expected: "a cluster", actual: "none")
-                }
-                let words = try passphrase.read(isNew: false)
-                let session = try OwnerSession(cluster, document, passphrase: words)
-                let secret = try cluster.clusterSecret(passphrase: words)
-                let nodes = try names.isEmpty ? document.nodes : names.map { try session.node($0) }
-                var results: [InitCommand.NodeResult] = []
-                for node in nodes {
-                    output.note("nacre: \(node.name): verifying, then exchanging its disk's key")
-                    let result: Result<NodeStatus, Finding>
-                    do throws(Finding) {
-                        let endpoint = try OwnerSession.endpoint(node)
-                        let name = try OwnerSession.name(node)
-                        result = .success(
-                            try OwnerSession.patiently(timeout) { () throws(Finding) in
-                                try session.client.rekey(endpoint, node: name, epoch: (node.epoch ?? 1) + 1, secret)
-                            })
-                    } catch { result = .failure(error) }
-                    results.append(InitCommand.NodeResult(node: node, result: result))
-                }
-                try InitCommand.remember(results, cluster)
-                InitCommand.report(results, output)
-                try InitCommand.conclude(results)
+            try OwnerSession.ask(
+                directory, passphrase, nodes: names, timeout: timeout, "exchanging its disk's key", output
+            ) { (session, secret, node, endpoint) throws(Finding) in
+                try session.client.rekey(
+                    endpoint, node: try OwnerSession.name(node), epoch: (node.epoch ?? 1) + 1, secret)
             }
         }
     }

@@ -60,6 +60,44 @@ struct OwnerSession {
         return node
     }
 
+    /// Opens the directory's cluster, asks its nodes in turn, and remembers and prints what came of each.
+    ///
+    /// - Parameters:
+    ///   - names: which nodes; all of them where empty.
+    ///   - timeout: seconds that a node may take to have an answer, which is asked for until then.
+    ///   - doing: for people: what follows the node's verification.
+    static func ask(
+        _ directory: DirectoryOption, _ passphrase: PassphraseOptions, nodes names: [String] = [], timeout: Int,
+        _ doing: String, _ output: OutputOptions,
+        _ body: (OwnerSession, borrowing ClusterSecret, ClusterDocument.Node, OwnerClient.Endpoint) throws(Finding)
+            -> NodeStatus
+    ) throws {
+        try NodeJudgement.reporting(output) {
+            let cluster = try directory.cluster()
+            guard let document = try cluster.document() else {
+                throw Finding("local-absent", claim: cluster.directory, expected: "a cluster", actual: "none")
+            }
+            let words = try passphrase.read(isNew: false)
+            let session = try OwnerSession(cluster, document, passphrase: words)
+            let secret = try cluster.clusterSecret(passphrase: words)
+            let nodes = try names.isEmpty ? document.nodes : names.map { try session.node($0) }
+            var results: [InitCommand.NodeResult] = []
+            for node in nodes {
+                output.note("nacre: \(node.name): verifying, then \(doing)")
+                let result: Result<NodeStatus, Finding>
+                do throws(Finding) {
+                    let endpoint = try endpoint(node)
+                    result = .success(
+                        try patiently(timeout) { () throws(Finding) in try body(session, secret, node, endpoint) })
+                } catch { result = .failure(error) }
+                results.append(InitCommand.NodeResult(node: node, result: result))
+            }
+            try InitCommand.remember(results, cluster)
+            InitCommand.report(results, output)
+            try InitCommand.conclude(results)
+        }
+    }
+
     /// Tries until the node has an answer that is one, or `seconds` are over: a node that is still starting, or busy with
     /// another conversation that was cut short, gives none.
     static func patiently<R>(

@@ -21,40 +21,18 @@ struct RecoverCommand: ParsableCommand {
     var timeout: Int = 300
 
     func run() throws {
-        try NodeJudgement.reporting(output) {
-            let cluster = try directory.cluster()
-            guard let document = try cluster.document() else {
-                throw Finding("local-absent", claim: cluster.directory, expected: "a cluster", actual: "none")
+        try OwnerSession.ask(directory, passphrase, timeout: timeout, "giving it its disk's key", output) {
+            (session, secret, node, endpoint) throws(Finding) in
+            try session.client.recover(
+                endpoint, generation: node.generation ?? 0, peers: session.document.peers(of: node)
+            ) { claim throws(Finding) in
+                guard claim.node.description == node.name else {
+                    throw Finding(
+                        "disk-other-node", claim: "state disk", expected: node.name, actual: claim.node.description,
+                        source: "cluster.json", next: "this machine has another node's disk: put the disks back")
+                }
+                return secret.diskKey(node: claim.node, epoch: claim.epoch)
             }
-            let words = try passphrase.read(isNew: false)
-            let session = try OwnerSession(cluster, document, passphrase: words)
-            let secret = try cluster.clusterSecret(passphrase: words)
-            var results: [InitCommand.NodeResult] = []
-            for node in document.nodes {
-                output.note("nacre: \(node.name): verifying, then giving it its disk's key")
-                let result: Result<NodeStatus, Finding>
-                do throws(Finding) {
-                    let endpoint = try OwnerSession.endpoint(node)
-                    result = .success(
-                        try OwnerSession.patiently(timeout) { () throws(Finding) in
-                            try session.client.recover(
-                                endpoint, generation: node.generation ?? 0, peers: document.peers(of: node)
-                            ) { claim throws(Finding) in
-                                guard claim.node.description == node.name else {
-                                    throw Finding(
-                                        "disk-other-node", claim: "state disk", expected: node.name,
-                                        actual: claim.node.description, source: "cluster.json",
-                                        next: "this machine has another node's disk: put the disks back")
-                                }
-                                return secret.diskKey(node: claim.node, epoch: claim.epoch)
-                            }
-                        })
-                } catch { result = .failure(error) }
-                results.append(InitCommand.NodeResult(node: node, result: result))
-            }
-            try InitCommand.remember(results, cluster)
-            InitCommand.report(results, output)
-            try InitCommand.conclude(results)
         }
     }
 }
