@@ -195,10 +195,11 @@ public final class NodeStateDisk: NodeDisk {
 
     public func close() {
         held.withLock { held in
-            guard let opened = held.open.take() else { return }
+            guard held.open != nil else { return }
             do {
+                // A disk that something still uses stays open, and can be closed later.
                 try mounts.unmount()
-                try opened.close()
+                try held.open.take()?.close()
             } catch { report("state disk: not closed: \(error)") }
         }
     }
