@@ -68,7 +68,9 @@ public final class NodeStateDisk: NodeDisk {
             held.found = nil
             let start = BootClock.milliseconds
             let devices = try Self.told { () throws(DiskError) in try BlockDevice.all() }
-            defer { report("state disk: \(devices.count) block devices looked at in \(BootClock.milliseconds - start) ms") }
+            defer {
+                report("state disk: \(devices.count) block devices looked at in \(BootClock.milliseconds - start) ms")
+            }
             var ours: [Found] = []
             var others: [NodeDiskState] = []
             for device in devices where device.excluded == nil {
