@@ -66,7 +66,9 @@ public final class NodeStateDisk: NodeDisk {
         try locked { (held) throws(Finding) in
             if let binding = held.open.binding { return .open(binding) }
             held.found = nil
+            let start = BootClock.milliseconds
             let devices = try Self.told { () throws(DiskError) in try BlockDevice.all() }
+            defer { report("state disk: \(devices.count) block devices looked at in \(BootClock.milliseconds - start) ms") }
             var ours: [Found] = []
             var others: [NodeDiskState] = []
             for device in devices where device.excluded == nil {

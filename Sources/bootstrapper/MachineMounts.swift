@@ -11,9 +11,6 @@ enum MachineMounts {
         "var-lib-etcd.mount", "var-lib-containerd.mount", "var-lib-kubelet.mount", "var-log-journal.mount",
     ]
 
-    /// Loads what the disk will need. Nothing depends on it: the kernel asks for what is missing.
-    static func prepare() { try? change(["nacre-modules.service"], to: true) }
-
     static let state = StateMounts(
         folder: folder,
         mount: { () throws(Finding) in try change([disk], to: true) },
