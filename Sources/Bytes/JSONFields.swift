@@ -97,3 +97,24 @@ public struct JSONFields {
         if let unknown = fields.keys.filter({ !seen.contains($0) }).min() { throw error(unknown, "unknown field") }
     }
 }
+
+extension JSONFields {
+    /// A list of at most `maximum` values, none of them twice.
+    public static func distinct<Value: Hashable & CustomStringConvertible>(
+        _ values: [JSON], atMost maximum: Int, path: String,
+        _ parse: (_ value: JSON, _ path: String) throws(ParseError) -> Value
+    ) throws(ParseError) -> [Value] {
+        guard values.count <= maximum else {
+            throw ParseError("range", field: path, offset: 0, "\(values.count) entries, at most \(maximum)")
+        }
+        var list: [Value] = []
+        for value in values {
+            let next = try parse(value, "\(path)[]")
+            guard !list.contains(next) else {
+                throw ParseError("form", field: path, offset: 0, "\(next) stands twice")
+            }
+            list.append(next)
+        }
+        return list
+    }
+}

@@ -43,7 +43,7 @@ public struct ClusterSecret: ~Copyable, Sendable {
 
     /// The key of a node's state disk in one epoch of it: 32 bytes.
     public func diskKey(node: NodeName, epoch: Int) -> Secret {
-        hkdfSHA256(key: secret, salt: salt, info: "nacre/v1/disk/\(node)/\(epoch)", count: 32)
+        derived("disk/\(node)/\(epoch)", count: 32)
     }
 
     /// `count` bytes for `nacre/v1/<purpose>`.

@@ -10,6 +10,8 @@ public struct CertificateTemplate: Sendable, Equatable {
         case client, server
         /// Either end of a connection.
         case peer
+        /// Whatever one signs for: not limited.
+        case signing
     }
 
     public enum Name: Sendable, Equatable, Hashable {
@@ -67,7 +69,7 @@ public struct CertificateIssuer: Sendable {
         var serial = randomBytes(16)
         // Positive, and 16 bytes long always.
         serial[0] = serial[0] & 0x7F | 0x40
-        let algorithm = DER.sequence([DER.oid([1, 2, 840, 10045, 4, 3, 2])])
+        let algorithm = DER.sequence([DER.oid("1.2.840.10045.4.3.2")])
         let tbs = DER.sequence([
             DER.element(0xA0, [2, 1, 2]), DER.unsigned(serial), algorithm,
             DER.name(commonName: commonName, organizations: []),
@@ -80,28 +82,28 @@ public struct CertificateIssuer: Sendable {
     }
 
     private func extensions(_ template: CertificateTemplate, _ key: PublicKey) -> [[UInt8]] {
-        func item(_ arcs: [UInt64], critical: Bool = false, _ value: [UInt8]) -> [UInt8] {
-            DER.sequence([DER.oid(arcs), critical ? [1, 1, 0xFF] : [], DER.element(0x04, value)])
+        func item(_ type: String, critical: Bool = false, _ value: [UInt8]) -> [UInt8] {
+            DER.sequence([DER.oid(type), critical ? [1, 1, 0xFF] : [], DER.element(0x04, value)])
         }
         let isAuthority = template.purpose == .authority
         // CA with a path length of 0; keyCertSign and cRLSign, or digitalSignature.
         var list = [
-            item([2, 5, 29, 19], critical: true, DER.sequence(isAuthority ? [[1, 1, 0xFF], [2, 1, 0]] : [])),
-            item([2, 5, 29, 15], critical: true, isAuthority ? [3, 2, 1, 6] : [3, 2, 7, 0x80]),
+            item("2.5.29.19", critical: true, DER.sequence(isAuthority ? [[1, 1, 0xFF], [2, 1, 0]] : [])),
+            item("2.5.29.15", critical: true, isAuthority ? [3, 2, 1, 6] : [3, 2, 7, 0x80]),
         ]
-        let usages: [UInt64] =
+        let usages: [Int] =
             switch template.purpose {
-            case .authority: []
+            case .authority, .signing: []
             case .client: [2]
             case .server: [1]
             case .peer: [1, 2]
             }
         if !usages.isEmpty {
             list.append(
-                item([2, 5, 29, 37], DER.sequence(usages.map { DER.oid([1, 3, 6, 1, 5, 5, 7, 3, $0]) })))
+                item("2.5.29.37", DER.sequence(usages.map { DER.oid("1.3.6.1.5.5.7.3.\($0)") })))
         }
-        list.append(item([2, 5, 29, 14], DER.element(0x04, DER.keyIdentifier(key))))
-        list.append(item([2, 5, 29, 35], DER.sequence([DER.element(0x80, keyIdentifier)])))
+        list.append(item("2.5.29.14", DER.element(0x04, DER.keyIdentifier(key))))
+        list.append(item("2.5.29.35", DER.sequence([DER.element(0x80, keyIdentifier)])))
         if !template.names.isEmpty {
             let names = template.names.map { name in
                 switch name {
@@ -109,7 +111,7 @@ public struct CertificateIssuer: Sendable {
                 case .ip(let address): DER.element(0x87, address.bytes)
                 }
             }
-            list.append(item([2, 5, 29, 17], DER.sequence(names)))
+            list.append(item("2.5.29.17", DER.sequence(names)))
         }
         return list
     }
@@ -149,9 +151,11 @@ extension CertificateTemplate {
 }
 
 extension DER {
-    /// OBJECT IDENTIFIER of two arcs or more.
-    static func oid(_ arcs: [UInt64]) -> [UInt8] {
-        guard arcs.count >= 2 else { return element(0x06, []) }
+    /// OBJECT IDENTIFIER from dotted text of two arcs or more; an empty one for any other text.
+    public static func oid(_ text: String) -> [UInt8] {
+        let arcs = text.split(separator: ".").compactMap { UInt64($0) }
+        // X.690 §8.19.4: the first two share a number.
+        guard arcs.count >= 2, arcs[0] <= 2, arcs[1] <= UInt64.max - 80 else { return element(0x06, []) }
         var content: [UInt8] = []
         for arc in [arcs[0] * 40 + arcs[1]] + arcs.dropFirst(2) {
             var digits = [UInt8(arc & 0x7F)]
@@ -166,9 +170,9 @@ extension DER {
     }
 
     /// Organizations, then the common name, as UTF8String.
-    static func name(commonName: String, organizations: [String]) -> [UInt8] {
-        func attribute(_ arc: UInt64, _ value: String) -> [UInt8] {
-            element(0x31, sequence([oid([2, 5, 4, arc]), element(0x0C, Array(value.utf8))]))
+    public static func name(commonName: String, organizations: [String]) -> [UInt8] {
+        func attribute(_ arc: Int, _ value: String) -> [UInt8] {
+            element(0x31, sequence([oid("2.5.4.\(arc)"), element(0x0C, Array(value.utf8))]))
         }
         return sequence(organizations.map { attribute(10, $0) } + [attribute(3, commonName)])
     }

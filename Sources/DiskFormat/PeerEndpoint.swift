@@ -36,17 +36,8 @@ public struct PeerEndpoint: Sendable, Hashable, CustomStringConvertible {
 
     /// At most `maximumCount`, none of them twice.
     public static func list(_ values: [JSON], path: String) throws(ParseError) -> [PeerEndpoint] {
-        guard values.count <= maximumCount else {
-            throw ParseError("range", field: path, offset: 0, "\(values.count) peers, at most \(maximumCount)")
+        try JSONFields.distinct(values, atMost: maximumCount, path: path) { (value, path) throws(ParseError) in
+            try PeerEndpoint(json: value, path: path)
         }
-        var peers: [PeerEndpoint] = []
-        for value in values {
-            let peer = try PeerEndpoint(json: value, path: "\(path)[]")
-            guard !peers.contains(peer) else {
-                throw ParseError("form", field: path, offset: 0, "\(peer) stands twice")
-            }
-            peers.append(peer)
-        }
-        return peers
     }
 }

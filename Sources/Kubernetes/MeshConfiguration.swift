@@ -32,18 +32,9 @@ public struct MeshEndpoint: Sendable, Hashable, CustomStringConvertible {
 
     /// At most `maximumCount`, none of them twice.
     public static func list(_ values: [JSON], path: String) throws(ParseError) -> [MeshEndpoint] {
-        guard values.count <= maximumCount else {
-            throw ParseError("range", field: path, offset: 0, "\(values.count) endpoints, at most \(maximumCount)")
+        try JSONFields.distinct(values, atMost: maximumCount, path: path) { (value, path) throws(ParseError) in
+            try MeshEndpoint(json: value, path: path)
         }
-        var list: [MeshEndpoint] = []
-        for value in values {
-            let endpoint = try MeshEndpoint(json: value, path: "\(path)[]")
-            guard !list.contains(endpoint) else {
-                throw ParseError("form", field: path, offset: 0, "\(endpoint) stands twice")
-            }
-            list.append(endpoint)
-        }
-        return list
     }
 }
 

@@ -97,7 +97,9 @@ public struct NodeConfiguration: Sendable {
             if let file = name.file { files.append(NodeFile("\(Self.pki)/\(file)", certificate.pem)) }
         }
         for name in NodeCertificate.allowed(for: role) where name.isFile {
-            guard let key = keys[name], let certificate = certificates[name] else { continue }
+            guard let key = keys[name], let certificate = certificates[name] else {
+                throw CryptoError(.form, "no certificate \(name.rawValue), which a \(role.rawValue) has")
+            }
             files.append(NodeFile("\(Self.pki)/\(name.rawValue).crt", certificate.pem))
             files.append(NodeFile("\(Self.pki)/\(name.rawValue).key", try key.secret()))
         }

@@ -9,10 +9,7 @@ import Host
 public struct ClusterDocument: Equatable, Sendable {
     public static let schema = "nacre.cluster.v1"
 
-    public enum Role: String, Sendable, CaseIterable {
-        case controlPlane = "control-plane"
-        case worker
-    }
+    public typealias Role = Membership.Role
 
     public struct Node: Equatable, Sendable {
         public let name: String

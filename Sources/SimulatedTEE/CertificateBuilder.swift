@@ -18,10 +18,10 @@ public struct CertificateBuilder: Sendable {
 
     /// AlgorithmIdentifier of RSASSA-PSS with SHA-384, MGF1 SHA-384 and the given salt length.
     public static func pss(salt: UInt8 = 48) -> [UInt8] {
-        let sha384 = DER.sequence([oid("2.16.840.1.101.3.4.2.2"), [5, 0]])
-        let mgf = DER.sequence([oid("1.2.840.113549.1.1.8"), sha384])
+        let sha384 = DER.sequence([DER.oid("2.16.840.1.101.3.4.2.2"), [5, 0]])
+        let mgf = DER.sequence([DER.oid("1.2.840.113549.1.1.8"), sha384])
         return DER.sequence([
-            oid("1.2.840.113549.1.1.10"),
+            DER.oid("1.2.840.113549.1.1.10"),
             DER.sequence([
                 DER.element(0xA0, sha384), DER.element(0xA1, mgf), DER.element(0xA2, DER.unsigned([salt])),
             ]),
@@ -31,9 +31,9 @@ public struct CertificateBuilder: Sendable {
     public static let organization = "Nacre Simulated TEE – proves nothing"
 
     /// AlgorithmIdentifier of ecdsa-with-SHA256.
-    public static let ecdsaSHA256 = DER.sequence([oid("1.2.840.10045.4.3.2")])
+    public static let ecdsaSHA256 = DER.sequence([DER.oid("1.2.840.10045.4.3.2")])
     /// AlgorithmIdentifier of sha384WithRSAEncryption.
-    public static let pkcs1SHA384 = DER.sequence([oid("1.2.840.113549.1.1.12"), [5, 0]])
+    public static let pkcs1SHA384 = DER.sequence([DER.oid("1.2.840.113549.1.1.12"), [5, 0]])
 
     public var subject: String
     public var issuer: String
@@ -65,7 +65,7 @@ public struct CertificateBuilder: Sendable {
 
     private var encodedExtensions: [[UInt8]] {
         extensions.map { item in
-            DER.sequence([Self.oid(item.oid), item.critical ? [1, 1, 0xFF] : [], DER.element(0x04, item.value)])
+            DER.sequence([DER.oid(item.oid), item.critical ? [1, 1, 0xFF] : [], DER.element(0x04, item.value)])
         }
     }
 
@@ -95,32 +95,12 @@ public struct CertificateBuilder: Sendable {
     }
 
     private static func name(_ commonName: String) -> [UInt8] {
-        func attribute(_ type: String, _ value: String) -> [UInt8] {
-            DER.element(0x31, DER.sequence([oid(type), DER.element(0x0C, Array(value.utf8))]))
-        }
-        return DER.sequence([attribute("2.5.4.10", organization), attribute("2.5.4.3", commonName)])
+        DER.name(commonName: commonName, organizations: [organization])
     }
 
     /// UTCTime until 2049, GeneralizedTime from 2050 (§4.1.2.5); `text` may be written as RFC 3339 too.
     private static func time(_ text: String) -> [UInt8] {
         let digits = text.utf8.filter { (48...57).contains($0) } + [UInt8(ascii: "Z")]
         return text < "2050" ? DER.element(0x17, Array(digits.dropFirst(2))) : DER.element(0x18, digits)
-    }
-
-    /// OBJECT IDENTIFIER from dotted text.
-    public static func oid(_ text: String) -> [UInt8] {
-        let arcs = text.split(separator: ".").compactMap { UInt64($0) }
-        guard arcs.count >= 2 else { return DER.element(0x06, []) }
-        var content: [UInt8] = []
-        for arc in [arcs[0] * 40 + arcs[1]] + arcs.dropFirst(2) {
-            var digits = [UInt8(arc & 0x7F)]
-            var rest = arc >> 7
-            while rest > 0 {
-                digits.insert(UInt8(rest & 0x7F) | 0x80, at: 0)
-                rest >>= 7
-            }
-            content += digits
-        }
-        return DER.element(0x06, content)
     }
 }

@@ -127,7 +127,7 @@ public struct TDXPlatform: Sendable {
     var sgxExtension: CertificateBuilder.Extension {
         let arc = "1.2.840.113741.1.13.1"
         func pair(_ tail: String, _ value: [UInt8]) -> [UInt8] {
-            DER.sequence([CertificateBuilder.oid("\(arc).\(tail)"), value])
+            DER.sequence([DER.oid("\(arc).\(tail)"), value])
         }
         var tcb = components.enumerated().map { pair("2.\($0 + 1)", DER.unsigned([$1])) }
         tcb.append(pair("2.17", DER.unsigned([pceSVN])))

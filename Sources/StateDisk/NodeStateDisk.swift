@@ -68,9 +68,6 @@ public final class NodeStateDisk: NodeDisk {
             held.found = nil
             let start = BootClock.milliseconds
             let devices = try Self.told { () throws(DiskError) in try BlockDevice.all() }
-            defer {
-                report("state disk: \(devices.count) block devices looked at in \(BootClock.milliseconds - start) ms")
-            }
             var ours: [Found] = []
             var others: [NodeDiskState] = []
             for device in devices where device.excluded == nil {
@@ -96,6 +93,7 @@ public final class NodeStateDisk: NodeDisk {
             }
             if let found = ours.first {
                 held.found = found
+                report("state disk: \(found.device.name) found in \(BootClock.milliseconds - start) ms")
                 return .closed(found.binding)
             }
             // Damaged ones first: they may be what is missed.

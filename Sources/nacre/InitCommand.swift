@@ -66,7 +66,7 @@ struct InitCommand: ParsableCommand {
         let manifest = try Input.read(document.manifest ?? "", limit: 1 << 20)
         var results: [NodeResult] = []
         for role in [Membership.Role.controlPlane, .worker] {
-            for node in document.nodes where node.role.rawValue == role.rawValue {
+            for node in document.nodes where node.role == role {
                 output.note("nacre: \(node.name): verifying, then handing over keys")
                 let result: Result<NodeStatus, Finding>
                 do throws(Finding) {

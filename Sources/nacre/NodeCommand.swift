@@ -48,8 +48,8 @@ struct NodeCommand: ParsableCommand {
             abstract: "Exchange the keys of nodes' state disks for those of the next epoch, while they are in use.",
             discussion: """
                 Each node is verified first. Cut off at any moment, the disk opens with the old key or the new one; \
-                name the nodes that failed to go on. The owner refuses copies of a disk from before; control planes do so once the node \
-                has rejoined.
+                name the nodes that failed to go on. The owner refuses copies of a disk from before; control planes do so \
+                once the node has rejoined.
                 """)
 
         @OptionGroup var directory: DirectoryOption
