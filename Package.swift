@@ -73,7 +73,8 @@ let package = Package(
         room("AttestedTLS", ["Bytes", "Crypto", "Linux", "CLinux"]),
         room("DiskFormat", ["Bytes", "Crypto"]),
         room("StateDisk", ["Bytes", "Crypto", "DiskFormat", "Host", "Linux", "CLinux", "CCryptsetup"]),
-        room("Cluster", ["Bytes", "Crypto", "DiskFormat", "Manifest", "Attestation", "AttestedTLS"]),
+        room("Kubernetes", ["Bytes", "Crypto", "DiskFormat"]),
+        room("Cluster", ["Bytes", "Crypto", "DiskFormat", "Kubernetes", "Manifest", "Attestation", "AttestedTLS"]),
         room(
             "NodeService",
             ["Bytes", "Crypto", "HTTP", "Linux", "MeasuredPhase", "TPM", "TPMDevice", "Attestation", "CLinux"]),
@@ -162,14 +163,15 @@ let package = Package(
         tests("AttestedTLS", ["Crypto", "CLinux"]),
         tests("DiskFormat", ["Bytes", "Crypto"]),
         tests("StateDisk", ["Crypto", "DiskFormat"]),
+        tests("Kubernetes", ["Bytes", "Crypto", "DiskFormat"]),
         .executableTarget(
             name: "state-disk-test", dependencies: ["Bytes", "Crypto", "DiskFormat", "Linux", "CLinux", "StateDisk"],
             path: "Tests/StateDiskGuest", swiftSettings: strict),
         tests(
             "Cluster",
             [
-                "Crypto", "DiskFormat", "Manifest", "Attestation", "AttestedTLS", "NodeService", "TPMDevice",
-                "CTSS2SoftwareTPM", "SyntheticNode",
+                "Crypto", "DiskFormat", "Kubernetes", "Manifest", "Attestation", "AttestedTLS", "NodeService",
+                "TPMDevice", "CTSS2SoftwareTPM", "SyntheticNode",
             ]),
         tests("Provisioning", ["Attestation", "Cluster", "Crypto", "DiskFormat", "Host", "Manifest"]),
         .testTarget(

@@ -124,3 +124,52 @@ static inline int nacre_aes_cfb(const unsigned char *key, size_t key_size, const
     EVP_CIPHER_CTX_free(context);
     return done;
 }
+
+// A private key of a named curve from its scalar d, 1 ≤ d < n: `bytes` is reduced modulo n - 1, plus 1 (FIPS 186-5 A.2.1).
+// Numbers that are secret live in numbers that are wiped, and are multiplied in constant time.
+static inline EVP_PKEY *nacre_ec_private_key(int curve, const char *name, const void *bytes, size_t size) {
+    EVP_PKEY *key = NULL;
+    unsigned char point[1 + 2 * 66];
+    size_t point_size = 0;
+    BN_CTX *numbers = BN_CTX_secure_new();
+    EC_GROUP *group = EC_GROUP_new_by_curve_name(curve);
+    EC_POINT *product = group ? EC_POINT_new(group) : NULL;
+    BIGNUM *wide = BN_secure_new(), *d = BN_secure_new(), *order = BN_new();
+    OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
+    OSSL_PARAM *parameters = NULL;
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
+    if (!numbers || !product || !wide || !d || !order || !builder || !context) goto end;
+    BN_set_flags(wide, BN_FLG_CONSTTIME);
+    BN_set_flags(d, BN_FLG_CONSTTIME);
+    if (!BN_bin2bn(bytes, (int)size, wide) || EC_GROUP_get_order(group, order, numbers) != 1) goto end;
+    if (BN_sub_word(order, 1) != 1 || BN_mod(d, wide, order, numbers) != 1 || BN_add_word(d, 1) != 1) goto end;
+    if (EC_POINT_mul(group, product, d, NULL, NULL, numbers) != 1) goto end;
+    point_size = EC_POINT_point2oct(group, product, POINT_CONVERSION_UNCOMPRESSED, point, sizeof point, numbers);
+    if (!point_size || OSSL_PARAM_BLD_push_utf8_string(builder, OSSL_PKEY_PARAM_GROUP_NAME, name, 0) != 1
+        || OSSL_PARAM_BLD_push_octet_string(builder, OSSL_PKEY_PARAM_PUB_KEY, point, point_size) != 1
+        || OSSL_PARAM_BLD_push_BN(builder, OSSL_PKEY_PARAM_PRIV_KEY, d) != 1)
+        goto end;
+    parameters = OSSL_PARAM_BLD_to_param(builder);
+    if (parameters && EVP_PKEY_fromdata_init(context) == 1)
+        EVP_PKEY_fromdata(context, &key, EVP_PKEY_KEYPAIR, parameters);
+end:
+    EVP_PKEY_CTX_free(context);
+    OSSL_PARAM_free(parameters);
+    OSSL_PARAM_BLD_free(builder);
+    BN_clear_free(wide);
+    BN_clear_free(d);
+    BN_free(order);
+    EC_POINT_free(product);
+    EC_GROUP_free(group);
+    BN_CTX_free(numbers);
+    return key;
+}
+// X25519 (RFC 7748): both halves of a new pair, 32 bytes each.
+static inline int nacre_x25519_keygen(void *secret, unsigned char *published) {
+    size_t secret_size = 32, published_size = 32;
+    EVP_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, "X25519");
+    int done = key && EVP_PKEY_get_raw_private_key(key, secret, &secret_size) == 1 && secret_size == 32
+        && EVP_PKEY_get_raw_public_key(key, published, &published_size) == 1 && published_size == 32;
+    EVP_PKEY_free(key);
+    return done;
+}

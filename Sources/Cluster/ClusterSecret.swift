@@ -46,6 +46,11 @@ public struct ClusterSecret: ~Copyable, Sendable {
         hkdfSHA256(key: secret, salt: salt, info: "nacre/v1/disk/\(node)/\(epoch)", count: 32)
     }
 
+    /// `count` bytes for `nacre/v1/<purpose>`.
+    func derived(_ purpose: String, count: Int) -> Secret {
+        hkdfSHA256(key: secret, salt: salt, info: "nacre/v1/\(purpose)", count: count)
+    }
+
     /// The keys of several epochs, one after the other.
     func diskKeys(node: NodeName, epochs: [Int]) -> Secret {
         Secret(count: 32 * epochs.count) { span in

@@ -2,6 +2,7 @@ import Attestation
 import AttestedTLS
 import Bytes
 import DiskFormat
+import Kubernetes
 
 /// How far a node has come since it started.
 public enum NodePhase: String, Sendable, CaseIterable {
@@ -29,10 +30,7 @@ public enum KeyWay: String, Sendable, CaseIterable {
 
 /// What a node is once it has its keys.
 public struct Membership: Sendable, Equatable {
-    public enum Role: String, Sendable, CaseIterable {
-        case controlPlane = "control-plane"
-        case worker
-    }
+    public typealias Role = NodeRole
 
     public let identity: ClusterIdentity
     public let node: NodeName

@@ -15,8 +15,10 @@ public enum DiskLayout {
     public static let stripes = 4000
     public static let keyslotCipher = "aes-xts-plain64"
     public static let keyslotKeySize = 64
-    /// Where the encrypted data begins; everything before it is the header that is read once. Bytes.
+    /// Where the encrypted data begins. Bytes.
     public static let dataOffset = 16 << 20
+    /// Of what lies before the data, the part that is used and read once: headers, keyslots, hints. Bytes.
+    public static let headerSize = 1 << 20
     /// PBKDF2 only stretches keys that are random already; fewer rounds than libcryptsetup's minimum are refused.
     public static let iterations = 1000...10_000_000
     /// One keyslot, two while the disk is being re-keyed.
@@ -35,8 +37,8 @@ public enum DiskLayout {
     public static let minimumSize = 768 << 20
     /// Name in /dev/mapper.
     public static let mapping = "nacre-state"
-    /// What is overwritten at both ends of a disk when it is formatted; covers the header's part that is used. Bytes.
-    package static let clearedSize = 1 << 20
+    /// What is overwritten at both ends of a disk when it is formatted. Bytes.
+    package static let clearedSize = headerSize
     /// Where `PeerHints` lie: behind the keyslots, in what a format clears. Bytes.
     package static let hintsOffset = 960 << 10
     package static let hintsSize = 4096

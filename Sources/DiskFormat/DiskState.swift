@@ -20,14 +20,15 @@ public enum DiskState: Equatable, Sendable {
         return text + [UInt8](repeating: 0, count: 512 - text.count)
     }()
 
-    /// Judges the first `DiskLayout.dataOffset` bytes of a disk and its last `DiskLayout.clearedSize`.
+    /// Judges the first `DiskLayout.headerSize` bytes of a disk, where they are zeros those up to `DiskLayout.dataOffset` too,
+    /// and its last `DiskLayout.clearedSize`.
     package init(start: [UInt8], end: [UInt8]) {
-        if start.allSatisfy({ $0 == 0 }) {
-            self = end.allSatisfy { $0 == 0 } ? .blank : .foreign("data at the disk's end")
+        if DiskHeader.isBlank(start) {
+            self = DiskHeader.isBlank(end) ? .blank : .foreign("data at the disk's end")
             return
         }
         do throws(HeaderError) {
-            let header = try DiskHeader(parsing: start)
+            let header = try DiskHeader(parsing: Array(start.prefix(DiskLayout.headerSize)))
             guard let token = header.metadata.bindings.max(by: { $0.epoch < $1.epoch }) else {
                 throw HeaderError("token", "json.tokens", expected: "one at least", actual: "none")
             }

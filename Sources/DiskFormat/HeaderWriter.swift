@@ -48,8 +48,8 @@ extension DiskHeader {
         _ document: JSON, uuid: String, sequence: UInt64, bytes: [UInt8], areas: [Int: [UInt8]] = [:]
     ) throws(HeaderError) -> DiskHeader {
         var composed = bytes
-        guard composed.count == DiskLayout.dataOffset else {
-            throw HeaderError("truncated", "header", expected: "\(DiskLayout.dataOffset)", actual: "\(composed.count)")
+        guard composed.count == DiskLayout.headerSize else {
+            throw HeaderError("truncated", "header", expected: "\(DiskLayout.headerSize)", actual: "\(composed.count)")
         }
         for copy in BinaryHeader.Copy.allCases {
             composed.replaceSubrange(

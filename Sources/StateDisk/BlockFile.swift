@@ -52,7 +52,6 @@ struct BlockFile: ~Copyable {
 /// A file in memory that other code can open by a path: where headers are made and opened, out of the disk's reach.
 struct MemoryFile: ~Copyable {
     private let descriptor: Int32
-    private let size: Int
 
     /// - Parameter bytes: its content; the rest up to `size` is zero.
     init(_ bytes: [UInt8] = [], size: Int = 0) throws(SystemError) {
@@ -65,16 +64,16 @@ struct MemoryFile: ~Copyable {
             throw error
         }
         self.descriptor = descriptor
-        self.size = size
     }
 
     /// For this process, and for a child of it until that has started its program.
     var path: String { "/proc/self/fd/\(descriptor)" }
 
-    borrowing func read() throws(SystemError) -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: size)
+    /// Its first bytes.
+    borrowing func read(_ count: Int) throws(SystemError) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: count)
         let got = unsafe bytes.withUnsafeMutableBytes { unsafe pread(descriptor, $0.baseAddress, $0.count, 0) }
-        guard got == size else { throw .last("memfd: read") }
+        guard got == count else { throw .last("memfd: read") }
         return bytes
     }
 

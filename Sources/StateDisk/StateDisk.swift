@@ -22,8 +22,12 @@ public enum StateDisk {
             guard file.size >= DiskLayout.minimumSize else {
                 throw SystemError("size of \(device.path)", code: ENOSPC)
             }
+            var start = try file.read(at: 0, DiskLayout.headerSize)
+            if DiskHeader.isBlank(start) {
+                start += try file.read(at: start.count, DiskLayout.dataOffset - start.count)
+            }
             return DiskState(
-                start: try file.read(at: 0, DiskLayout.dataOffset),
+                start: start,
                 end: try file.read(at: file.size - DiskLayout.clearedSize, DiskLayout.clearedSize))
         } catch { throw DiskError(error, device.path) }
     }
@@ -52,7 +56,7 @@ public enum StateDisk {
             let memory = try MemoryFile(size: DiskLayout.dataOffset)
             try make(in: memory, device, key)
             let superblock = try superblock(of: device)
-            let header = try DiskHeader(parsing: try memory.read()).bound(
+            let header = try DiskHeader(parsing: try memory.read(DiskLayout.headerSize)).bound(
                 [.init(keyslot: 0, binding: binding)], superblock: superblock
             ) { [0: Seal.make(key, over: $0)] }
             // Through what will be the header: a keyslot that does not open is found here, not at the next boot.

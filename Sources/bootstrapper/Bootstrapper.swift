@@ -204,8 +204,6 @@ struct Bootstrapper {
         fflush(nil)
         ServiceManager.notify(
             "READY=1\nSTATUS=Serving evidence on port \(Self.port), the owner's channel on \(Self.channelPort)")
-        // Without the thread it is loaded when it is needed.
-        _ = DetachedThread.start { MachineMounts.prepare() }
         node?.attested()
         guard let node else { return }
         let seeks = DetachedThread.start {

@@ -11,9 +11,6 @@ enum MachineMounts {
         "var-lib-etcd.mount", "var-lib-containerd.mount", "var-lib-kubelet.mount", "var-log-journal.mount",
     ]
 
-    /// Loads what the disk will need. Nothing depends on it: the kernel asks for what is missing.
-    static func prepare() { try? change(["nacre-modules.service"], to: true) }
-
     static let state = StateMounts(
         folder: folder,
         mount: { () throws(Finding) in try change([disk], to: true) },
@@ -22,7 +19,11 @@ enum MachineMounts {
             // As journalctl --flush: what was logged so far, and all that follows, goes to the disk.
             try told { (bus) throws(ServiceBus.Failure) in try bus.signal("systemd-journald.service", SIGUSR1) }
         },
-        unmount: { () throws(Finding) in try change(places.reversed() + [disk], to: false) })
+        unmount: { () throws(Finding) in
+            // Each of them, whatever becomes of the others: the disk's own then says what is still in use.
+            for place in places.reversed() { try? change([place], to: false) }
+            try change([disk], to: false)
+        })
 
     private static func change(_ units: [String], to isStarted: Bool) throws(Finding) {
         try told { (bus) throws(ServiceBus.Failure) in for unit in units { try bus.change(unit, to: isStarted) } }

@@ -99,7 +99,7 @@ struct HeaderBuilder {
 
     var bytes: [UInt8] {
         let headers = copy(.primary) + copy(.secondary)
-        return headers + [UInt8](repeating: 0xA5, count: DiskLayout.dataOffset - headers.count)
+        return headers + [UInt8](repeating: 0xA5, count: DiskLayout.headerSize - headers.count)
     }
 }
 

@@ -243,7 +243,7 @@ import Testing
             print("skipped: cryptsetup cannot format a file here: \(made.errors)")
             return
         }
-        let bytes = Array(try Files.read(disk, limit: 64 << 20).prefix(DiskLayout.dataOffset))
+        let bytes = Array(try Files.read(disk, limit: 64 << 20).prefix(DiskLayout.headerSize))
         // Both binary headers are as this parser wants them.
         #expect(try BinaryHeader(parsing: Array(bytes.prefix(BinaryHeader.size)), copy: .primary).sequence > 0)
         // The key of 64 bytes has no room for the HMAC's.

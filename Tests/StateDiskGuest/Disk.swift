@@ -64,7 +64,7 @@ struct Disk {
     }
 
     /// What is before the data.
-    func header() throws -> [UInt8] { try read(0, DiskLayout.dataOffset) }
+    func header() throws -> [UInt8] { try read(0, DiskLayout.headerSize) }
 
     /// Runs `body` and puts back header and superblock as they were.
     func restoring(_ body: () throws -> Void) throws {
