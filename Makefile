@@ -9,6 +9,7 @@ help:
 	@echo 'make test       the tests, real boots included'
 	@echo 'make image      the node image (build/image); image-debug: with a root shell on the serial console'
 	@echo 'make image-simulated  for tests: with a simulated SEV-SNP that proves nothing;  image-simulated-tdx: TDX'
+	@echo '                KUBERNETES=1.20.2: exactly that version inside (docs/kubernetes.md)'
 	@echo 'make nacre      the command line (build/bin/nacre);  make completions man: what goes with it'
 	@echo 'make install    all three below DESTDIR and PREFIX (/usr/local)'
 	@echo 'make test-fast  the tests that boot no image;  make test-full: with all the mutations'
@@ -28,7 +29,7 @@ SWIFT_VERSION := $(shell swift --version 2>/dev/null | sed -n 's/.*Swift version
 setup:
 	tools/setup
 
-bin: nacre build/bin/bootstrapper build/bin/verity-init
+bin: nacre build/bin/bootstrapper build/bin/verity-init build/bin/pause
 
 SOURCES := $(shell find Sources -type f) Package.swift
 
@@ -49,6 +50,15 @@ build/bin/verity-init: $(SOURCES)
 build/bin/simulated-tee: $(SOURCES)
 	$(call product,simulated-tee,.build-release)
 nacre: build/bin/nacre
+
+# Process 1 of pods: no library, so the compiler that comes with Swift is all that shapes it.
+CLANG = $(dir $(shell command -v swift))clang
+build/bin/pause: Sources/pause/pause.c
+	@mkdir -p build/bin
+	$(CLANG) --target=x86_64-unknown-linux-gnu -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector \
+		-fno-asynchronous-unwind-tables -nostdlib -static -fuse-ld=lld -Wl,-s -Wl,--build-id=none -o build/bin/.pause.partial $<
+	objcopy -R .comment build/bin/.pause.partial
+	mv -f build/bin/.pause.partial $@
 
 # Both from the parser itself, so that they say what the program does.
 completions: build/bin/nacre
@@ -73,7 +83,7 @@ signing/development.key: | build/bin/nacre
 	build/bin/nacre manifest keygen --out $@
 
 BUILD_IMAGE = build/bin/nacre image build --configuration mkosi --binaries build/bin --key signing/development.key \
-	--revision $(REVISION) --tool swift=$(SWIFT_VERSION)
+	--revision $(REVISION) --tool swift=$(SWIFT_VERSION) $(addprefix --kubernetes ,$(KUBERNETES))
 
 image: bin signing/development.key
 	$(BUILD_IMAGE) --out build/image

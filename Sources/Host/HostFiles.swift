@@ -197,10 +197,12 @@ extension HostFiles {
     }
 
     /// A second name for the file, or a copy where the two places are on different file systems.
-    package static func link(_ from: String, to path: String) throws(Finding) {
+    ///
+    /// - Parameter mode: of the copy.
+    package static func link(_ from: String, to path: String, mode: mode_t = 0o644) throws(Finding) {
         if unsafe Glibc.link(from, path) == 0 { return }
         guard errno == EXDEV || errno == EPERM || errno == EMLINK else { throw problem("linking", path) }
-        try copy(from, to: path, mode: 0o644)
+        try copy(from, to: path, mode: mode)
     }
 
     /// Copies a file's bytes; the new one has `mode`.

@@ -19,12 +19,15 @@ public struct BuildRequest: Sendable {
     public var extraTrees: [String]
     /// Base URL of a snapshot archive.
     public var snapshot: String
+    /// This version of Kubernetes; `nil`: the newest that can be had.
+    public var kubernetes: KubernetesVersion?
     /// How long to wait for another build of the same output, or one that fills the cache.
     public var patience: Duration
 
     public init(
         configuration: String, binaries: String, output: String, cache: String, profile: String,
-        extraTrees: [String] = [], snapshot: String, patience: Duration = .seconds(3600)
+        extraTrees: [String] = [], snapshot: String, kubernetes: KubernetesVersion? = nil,
+        patience: Duration = .seconds(3600)
     ) {
         self.configuration = configuration
         self.binaries = binaries
@@ -33,6 +36,7 @@ public struct BuildRequest: Sendable {
         self.profile = profile
         self.extraTrees = extraTrees
         self.snapshot = snapshot
+        self.kubernetes = kubernetes
         self.patience = patience
     }
 }
@@ -59,6 +63,8 @@ public struct ImageBuilder: Sendable {
         public static let manifest = "manifest.json"
         public static let bundle = "manifest.json.sigstore.json"
         public static let compressed = "nacre.raw.zst"
+        /// For the owner's machine, of the version that the image has.
+        public static let kubectl = "kubectl"
         public static let firmwareCode = "firmware/OVMF_CODE_4M.fd"
         public static let firmwareVariables = "firmware/OVMF_VARS_4M.fd"
         /// Code and variables in one, as confidential VMs are launched with it.
@@ -85,7 +91,9 @@ public struct ImageBuilder: Sendable {
     /// unfinished directory, before that becomes the result.
     ///
     /// - Throws: `image-…` findings.
-    public func build(finish: (_ directory: String) async throws(Finding) -> Void) async throws(Finding) {
+    public func build(
+        finish: (_ directory: String, _ kubernetes: KubernetesPrograms) async throws(Finding) -> Void
+    ) async throws(Finding) {
         for directory in [request.cache, "\(request.cache)/packages", "\(request.cache)/tools"] {
             try HostFiles.makeDirectories(directory)
         }
@@ -118,6 +126,20 @@ public struct ImageBuilder: Sendable {
                 lock, mirror: { () throws(Finding) in try DebianMirror.ofThisMachine(scratch: work) },
                 snapshot: request.snapshot, scratch: work, progress: progress)
         }
+        guard let pins = lock.kubernetes else {
+            throw Finding(
+                "image-kubernetes", claim: "lock.json", expected: "a section kubernetes", actual: "none",
+                source: request.configuration)
+        }
+        let kubernetes = try timed("kubernetes") { () throws(Finding) in
+            try KubernetesSource(
+                lock: pins, recipe: "\(request.configuration)/kubernetes/build",
+                cache: "\(request.cache)/kubernetes", packages: cache, scratch: work, patience: request.patience,
+                progress: progress
+            ).programs(
+                request.kubernetes, mirror: { () throws(Finding) in try DebianMirror.ofThisMachine(scratch: work) },
+                snapshot: request.snapshot)
+        }
         let mkosi = Mkosi(
             lock: lock, cache: cache, configuration: request.configuration, work: work, patience: request.patience,
             progress: progress)
@@ -128,9 +150,12 @@ public struct ImageBuilder: Sendable {
         try HostFiles.makeDirectory(staging)
         try timed("image") { () throws(Finding) in
             try mkosi.image(
-                tools: tools, binaries: request.binaries, profile: request.profile, extraTrees: request.extraTrees,
-                output: staging)
+                tools: tools, binaries: request.binaries, kubernetes: kubernetes, profile: request.profile,
+                extraTrees: request.extraTrees, output: staging)
         }
+        // A copy: whoever changes it changes nothing in the cache.
+        try HostFiles.copy(
+            kubernetes.path(of: KubernetesPrograms.client), to: "\(staging)/\(File.kubectl)", mode: 0o755)
         try timed("compress") { () throws(Finding) in
             // For downloads; not part of the manifest, since its bytes depend on this machine's zstd.
             _ = try Tools.output(
@@ -143,7 +168,7 @@ public struct ImageBuilder: Sendable {
         }
         try timed("firmware") { () throws(Finding) in try mkosi.firmware(into: staging) }
         let start = ContinuousClock.now
-        try await finish(staging)
+        try await finish(staging, kubernetes)
         stage("measure and sign", ContinuousClock.now - start)
         // Everything of it reaches the disk before its name does.
         sync()
@@ -259,18 +284,31 @@ struct Mkosi {
     }
 
     func image(
-        tools: String, binaries: String, profile: String, extraTrees: [String], output: String
+        tools: String, binaries: String, kubernetes: KubernetesPrograms, profile: String, extraTrees: [String],
+        output: String
     ) throws(Finding) {
         let sources = "\(work)/sources"
         let extra = "\(work)/extra"
-        for directory in [sources, extra, "\(extra)/usr", "\(extra)/usr/lib", "\(extra)/usr/lib/nacre"] {
-            try HostFiles.makeDirectory(directory)
+        let own = "\(extra)/usr/lib/nacre"
+        for directory in [sources, "\(extra)/usr/bin", "\(own)/images", "\(own)/kubernetes"] {
+            try HostFiles.makeDirectories(directory)
         }
         try HostFiles.copy("\(binaries)/verity-init", to: "\(sources)/verity-init", mode: 0o755)
-        try HostFiles.copy("\(binaries)/bootstrapper", to: "\(extra)/usr/lib/nacre/bootstrapper", mode: 0o755)
+        try HostFiles.copy("\(binaries)/bootstrapper", to: "\(own)/bootstrapper", mode: 0o755)
         for name in try HostFiles.names(in: configuration) where name.hasPrefix("keep") {
             try HostFiles.copy("\(configuration)/\(name)", to: "\(sources)/\(name)", mode: 0o644)
         }
+        for program in KubernetesPrograms.node {
+            try HostFiles.link(kubernetes.path(of: program), to: "\(extra)/usr/bin/\(program)", mode: 0o755)
+        }
+        try HostFiles.create(
+            "\(own)/kubernetes/flags.env", Array(KubernetesFlags.environment(kubernetes.version).utf8))
+        let busybox = "\(work)/containers"
+        try unpack(.containers, into: busybox)
+        for (name, image) in [
+            ("pause", ContainerImage.pause(program: try HostFiles.read("\(binaries)/pause", limit: 1 << 20))),
+            ("app", .app(busybox: try HostFiles.read("\(busybox)/usr/bin/busybox", limit: 64 << 20))),
+        ] { try HostFiles.create("\(own)/images/\(name).tar", try image.archive()) }
         let packages = try packageDirectory(.image)
         let result = "\(work)/image-output"
         try HostFiles.makeDirectory(result)

@@ -36,8 +36,12 @@ public struct ImageRelease: Sendable {
     }
 
     /// Adds the three documents to an image directory that has everything else.
-    public func write(into directory: String) async throws(Finding) {
+    ///
+    /// - Parameter kubernetes: the version inside, as the manifest names it.
+    public func write(into directory: String, kubernetes: String) async throws(Finding) {
         typealias File = ImageBuilder.File
+        var release = release
+        release.kubernetes = kubernetes
         // First what needs no minute of hashing.
         let pem = try HostFiles.read(key, limit: 1 << 16)
         let signer: PrivateKey

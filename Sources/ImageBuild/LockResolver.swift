@@ -19,8 +19,9 @@ public struct LockResolver: Sendable {
 
     static let release = "trixie"
 
+    /// - Parameter kubernetes: kept as it is: people pin that by hand.
     /// - Throws: `image-lock` where apt cannot resolve a set.
-    public func resolve(progress: (String) -> Void) throws(Finding) -> PackageLock {
+    public func resolve(kubernetes: KubernetesLock?, progress: (String) -> Void) throws(Finding) -> PackageLock {
         let stable = try apt(
             "stable",
             suites: [
@@ -37,13 +38,14 @@ public struct LockResolver: Sendable {
             ["?essential"] + (try Self.packages(in: "\(configuration)/tools/mkosi.conf")), with: stable)
         records[.firmware] = try show(["ovmf/\(Self.release)"], with: stable)
         records[.mkosi] = try show(["mkosi"], with: sid)
+        records[.containers] = try show(["busybox-static"], with: stable)
         var sets: [PackageLock.Purpose: [PackageLock.Package]] = [:]
         for (purpose, records) in records {
             var packages: [PackageLock.Package] = []
             for record in records { packages.append(try complete(record)) }
             sets[purpose] = packages
         }
-        return PackageLock(sets: sets)
+        return PackageLock(sets: sets, kubernetes: kubernetes)
     }
 
     /// `Packages=` of a mkosi configuration: words, one or more a line, until the next setting.

@@ -25,16 +25,25 @@ public struct PackageCache: Sendable {
         _ lock: PackageLock, mirror: () throws(Finding) -> DebianMirror, snapshot: String, scratch: String,
         progress: (String) -> Void
     ) throws(Finding) {
-        guard !(try missing(lock.all)).isEmpty else { return }
+        try fetch(lock.all, mirror: mirror, snapshot: snapshot, scratch: scratch, progress: progress)
+    }
+
+    /// The same for some packages only.
+    func fetch(
+        _ packages: [PackageLock.Package], mirror: () throws(Finding) -> DebianMirror, snapshot: String,
+        scratch: String,
+        progress: (String) -> Void
+    ) throws(Finding) {
+        guard !(try missing(packages)).isEmpty else { return }
         let turn = try DirectoryLock(directory: directory, purpose: "fetching packages", patience: patience) {
             progress("waiting for another process that fetches packages: \($0)")
         }
         defer { turn.keep() }
         // Whoever was waited for may have fetched them.
-        let missing = try missing(lock.all)
+        let missing = try missing(packages)
         guard !missing.isEmpty else { return }
         let mirror = try mirror()
-        progress("fetching \(missing.count) of \(lock.all.count) packages")
+        progress("fetching \(missing.count) of \(packages.count) packages")
         try fetch(missing, scratch: scratch) { package in
             mirror.bases[package.archive].map { "\($0)/\(package.path)" }
         }

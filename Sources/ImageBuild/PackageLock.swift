@@ -14,9 +14,11 @@ public struct PackageLock: Sendable, Equatable {
         case image
         /// Firmware for local machines.
         case firmware
+        /// Programs of the container images that the node brings along.
+        case containers
     }
 
-    /// One `.deb`.
+    /// One `.deb`, or one file of a source package (architecture `source`).
     public struct Package: Sendable, Equatable {
         public let name: String
         public let version: String
@@ -32,14 +34,18 @@ public struct PackageLock: Sendable, Equatable {
 
         /// The name apt gives the file; the epoch's colon is written `%3a`.
         public var fileName: String {
+            if architecture == "source" { return Files.name(of: path) }
             let version = version.split(separator: ":", omittingEmptySubsequences: false).joined(separator: "%3a")
             return "\(name)_\(version)_\(architecture).deb"
         }
     }
 
     public let sets: [Purpose: [Package]]
+    /// Where Kubernetes comes from. `nil` only for locks without it, of which no image is built.
+    public let kubernetes: KubernetesLock?
 
-    public init(sets: [Purpose: [Package]]) {
+    public init(sets: [Purpose: [Package]], kubernetes: KubernetesLock? = nil) {
+        self.kubernetes = kubernetes
         self.sets = sets.mapValues { $0.sorted { ($0.name, $0.version) < ($1.name, $1.version) } }
     }
 
@@ -65,8 +71,11 @@ public struct PackageLock: Sendable, Equatable {
             }
             sets[purpose] = packages
         }
+        let kubernetes = try fields.optional("kubernetes").map { json throws(ParseError) in
+            try KubernetesLock(json: json, path: "lock.kubernetes")
+        }
         try fields.end()
-        self.init(sets: sets)
+        self.init(sets: sets, kubernetes: kubernetes)
     }
 
     /// One package a line, so that a refresh reads as a list of changes.
@@ -74,9 +83,10 @@ public struct PackageLock: Sendable, Equatable {
         var lines = ["{", " \"schema\": \"\(Self.schema)\","]
         for (index, purpose) in Purpose.allCases.enumerated() {
             let entries = self[purpose].map { "  \($0.json.compact)" }.joined(separator: ",\n")
-            let comma = index + 1 < Purpose.allCases.count ? "," : ""
+            let comma = index + 1 < Purpose.allCases.count || kubernetes != nil ? "," : ""
             lines.append(" \"\(purpose.rawValue)\": [\(entries.isEmpty ? "" : "\n\(entries)\n ")]\(comma)")
         }
+        if let kubernetes { lines.append(kubernetes.text) }
         return (lines + ["}"]).joined(separator: "\n") + "\n"
     }
 }

@@ -36,7 +36,8 @@ struct ImageBuildCommand: AsyncParsableCommand {
 
     @OptionGroup var places: BuildOptions
 
-    @Option(help: ArgumentHelp("Directory with release builds of bootstrapper and verity-init.", valueName: "dir"))
+    @Option(
+        help: ArgumentHelp("Directory with release builds of bootstrapper, verity-init and pause.", valueName: "dir"))
     var binaries = "build/bin"
 
     @Option(help: ArgumentHelp("Where the finished image directory goes.", valueName: "dir"))
@@ -62,6 +63,12 @@ struct ImageBuildCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("QEMU CPU models to publish SEV-SNP launch digests for.", valueName: "type,…"))
     var vcpuType = CommaList<String>(["EPYC-v4"])
 
+    @Option(
+        help: ArgumentHelp(
+            "Exactly this version of Kubernetes; by default the newest pinned one that upstream hands out, else Debian's.",
+            valueName: "version"))
+    var kubernetes: String?
+
     @Option(help: ArgumentHelp("Private key that signs the manifest, PEM.", valueName: "file"))
     var key = "signing/development.key"
 
@@ -84,6 +91,9 @@ struct ImageBuildCommand: AsyncParsableCommand {
 
     func validate() throws {
         guard Release.toolchain(tools) != nil else { throw ValidationError("--tool must be name=version.") }
+        if let kubernetes, KubernetesVersion(kubernetes) == nil {
+            throw ValidationError("--kubernetes must be a version such as 1.20.2.")
+        }
         try LaunchDigest.validate(vcpus: vcpus.values, types: vcpuType.values)
     }
 
@@ -93,7 +103,8 @@ struct ImageBuildCommand: AsyncParsableCommand {
         let request = BuildRequest(
             configuration: places.absolute(places.configuration), binaries: places.absolute(binaries),
             output: places.absolute(out), cache: places.absolute(places.cache), profile: profile.rawValue,
-            extraTrees: extraTrees.map(places.absolute), snapshot: snapshot)
+            extraTrees: extraTrees.map(places.absolute), snapshot: snapshot,
+            kubernetes: kubernetes.flatMap { KubernetesVersion($0) })
         let output = output
         let builder = ImageBuilder(
             request,
@@ -108,7 +119,9 @@ struct ImageBuildCommand: AsyncParsableCommand {
             lock: "\(request.configuration)/lock.json", key: places.absolute(key),
             launches: .init(
                 firmware: firmware.map(places.absolute), vcpus: vcpus.values, vcpuTypes: vcpuType.values))
-        try await builder.build { directory throws(Finding) in try await release.write(into: directory) }
+        try await builder.build { directory, kubernetes throws(Finding) in
+            try await release.write(into: directory, kubernetes: kubernetes.name)
+        }
         let summary = try ImageSummary(directory: request.output)
         switch output.output {
         case .text: print(summary.table)
@@ -143,7 +156,7 @@ struct ImageLockCommand: ParsableCommand {
         let resolver = LockResolver(
             configuration: configuration, cache: PackageCache(directory: packages),
             mirror: try DebianMirror.ofThisMachine(scratch: scratch), scratch: scratch)
-        let lock = try resolver.resolve { output.note($0) }
+        let lock = try resolver.resolve(kubernetes: old?.kubernetes) { output.note($0) }
         // What is written must be readable by the strict reader.
         let bytes = Array(lock.text.utf8)
         _ = try PackageLock(parsing: bytes)

@@ -175,7 +175,7 @@ struct PackageCacheTests {
                 configuration: "/nowhere", binaries: "/nowhere", output: output, cache: world.folder.path,
                 profile: "production", snapshot: "", patience: .zero),
             stage: { _, _ in }, progress: { _ in })
-        let finding = await #expect(throws: Finding.self) { try await builder.build { _ throws(Finding) in } }
+        let finding = await #expect(throws: Finding.self) { try await builder.build { _, _ throws(Finding) in } }
         #expect(finding?.reason == "local-lock")
         #expect(finding?.actual.contains("nacre image build") == true)
         #expect(HostFiles.exists("\(world.folder.path)/build/.image.work-0000"), "the first build's folder")

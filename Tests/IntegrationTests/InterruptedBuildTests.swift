@@ -16,7 +16,9 @@ extension IntegrationTests {
             // The packages of this machine, and no tools tree yet: that is made on the way too.
             let cache = folder.path + "/cache"
             try #require(unsafe mkdir(cache, 0o755) == 0)
-            try #require(unsafe symlink("\(Self.home)/.cache/nacre/packages", cache + "/packages") == 0)
+            for name in ["packages", "kubernetes"] {
+                try #require(unsafe symlink("\(Self.home)/.cache/nacre/\(name)", "\(cache)/\(name)") == 0)
+            }
             let result = folder.path + "/build/image"
             let command = [
                 Built.nacre, "image", "build", "--configuration", Built.root + "/mkosi", "--binaries",
