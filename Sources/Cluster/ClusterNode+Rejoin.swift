@@ -20,7 +20,7 @@ extension ClusterNode {
             case .wait:
                 // A disk can come later than the node can be asked.
                 guard case .closed = state else {
-                    discover()
+                    discover(isSearch: true)
                     break
                 }
                 for peer in disk.hints() {

@@ -88,10 +88,15 @@ public final class ClusterNode: ChannelService {
     }
 
     /// Looks at the disks, of which none is open.
-    func discover() {
+    ///
+    /// - Parameter isSearch: by nobody who has claimed the node: whoever does so meanwhile knows better.
+    func discover(isSearch: Bool = false) {
         let state: NodeDiskState
         do { state = try disk.discover() } catch { state = .unusable(error) }
-        held.withLock { $0.disk = state }
+        held.withLock { held in
+            guard !isSearch || held.progress.phase == .wait else { return }
+            held.disk = state
+        }
     }
 
     public var status: NodeStatus {

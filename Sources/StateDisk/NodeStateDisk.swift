@@ -68,7 +68,9 @@ public final class NodeStateDisk: NodeDisk {
             held.found = nil
             let start = BootClock.milliseconds
             let devices = try Self.told { () throws(DiskError) in try BlockDevice.all() }
-            defer { report("state disk: \(devices.count) block devices looked at in \(BootClock.milliseconds - start) ms") }
+            defer {
+                report("state disk: \(devices.count) block devices looked at in \(BootClock.milliseconds - start) ms")
+            }
             var ours: [Found] = []
             var others: [NodeDiskState] = []
             for device in devices where device.excluded == nil {
@@ -195,10 +197,11 @@ public final class NodeStateDisk: NodeDisk {
 
     public func close() {
         held.withLock { held in
-            guard let opened = held.open.take() else { return }
+            guard held.open != nil else { return }
             do {
+                // A disk that something still uses stays open, and can be closed later.
                 try mounts.unmount()
-                try opened.close()
+                try held.open.take()?.close()
             } catch { report("state disk: not closed: \(error)") }
         }
     }

@@ -48,7 +48,9 @@ public struct OpenDisk: ~Copyable, Sendable {
                 DiskHeader.Token(keyslot: token.keyslot, binding: self.binding),
                 DiskHeader.Token(keyslot: slot, binding: binding),
             ]
-            let both = try DiskHeader(parsing: try memory.read(DiskLayout.headerSize)).bound(tokens, superblock: superblock) {
+            let both = try DiskHeader(parsing: try memory.read(DiskLayout.headerSize)).bound(
+                tokens, superblock: superblock
+            ) {
                 [token.keyslot: Seal.make(old, over: $0), slot: Seal.make(key, over: $0)]
             }
             let file = try BlockFile(device.path, writing: true)

@@ -19,7 +19,11 @@ enum MachineMounts {
             // As journalctl --flush: what was logged so far, and all that follows, goes to the disk.
             try told { (bus) throws(ServiceBus.Failure) in try bus.signal("systemd-journald.service", SIGUSR1) }
         },
-        unmount: { () throws(Finding) in try change(places.reversed() + [disk], to: false) })
+        unmount: { () throws(Finding) in
+            // Each of them, whatever becomes of the others: the disk's own then says what is still in use.
+            for place in places.reversed() { try? change([place], to: false) }
+            try change([disk], to: false)
+        })
 
     private static func change(_ units: [String], to isStarted: Bool) throws(Finding) {
         try told { (bus) throws(ServiceBus.Failure) in for unit in units { try bus.change(unit, to: isStarted) } }

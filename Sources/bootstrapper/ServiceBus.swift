@@ -36,8 +36,11 @@ import Linux
         try call.append("replace")
         let reply = try call.send(what)
         let job = try reply.text("o", what)
+        // Other units' signals do not prolong it.
+        let deadline = BootClock.milliseconds + Int(Self.patience / 1000)
         while true {
             var message: OpaquePointer?
+            guard BootClock.milliseconds < deadline else { throw Failure(description: "\(what): not done in time") }
             let code = unsafe sd_bus_process(bus, &message)
             try Self.check(what, code)
             if let message = unsafe message {
@@ -52,8 +55,7 @@ import Linux
                 return
             }
             if code == 0 {
-                let waited = unsafe sd_bus_wait(bus, Self.patience)
-                guard waited != 0 else { throw Failure(description: "\(what): not done in time") }
+                let waited = unsafe sd_bus_wait(bus, UInt64(max(0, deadline - BootClock.milliseconds)) * 1000)
                 if waited != -EINTR { try Self.check(what, waited) }
             }
         }
