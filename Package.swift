@@ -202,7 +202,8 @@ if Context.environment["NACRE_FUZZING"] != nil {
             name: "nacre-fuzz",
             dependencies: [
                 "Bytes", "Crypto", "HTTP", "GPT", "VerityRoot", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX",
-                "Measurement", "Manifest", "Attestation", "SyntheticNode", "TestKit",
+                "Measurement", "Manifest", "Attestation", "AttestedTLS", "DiskFormat", "Kubernetes", "Cluster",
+                "Provisioning", "SyntheticNode", "TestKit",
             ],
             path: "Tests/Fuzzing", swiftSettings: strict))
 }
