@@ -15,12 +15,15 @@ public struct SignedPolicy: Sendable, Equatable {
     /// SubjectPublicKeyInfo of the owner key, DER.
     public let publicKey: [UInt8]
     let signature: [UInt8]
+    /// The document as it is sent and kept; a thousand nodes may ask for it at once.
+    public let bytes: [UInt8]
 
     public init(signing policy: ClusterPolicy, by owner: OwnerKey) throws(Finding) {
         // Only what would be read again is signed.
         do throws(ParseError) { self.policy = try ClusterPolicy(json: policy.json) } catch { throw error.finding }
         publicKey = owner.publicKey
         signature = try owner.sign(try Self.message(self.policy))
+        bytes = Array(Self.json(self.policy, publicKey, signature).compact.utf8)
         guard bytes.count <= ClusterPolicy.maximumSize else {
             throw Finding(
                 "parse-length", claim: "cluster policy", expected: "at most \(ClusterPolicy.maximumSize) bytes",
@@ -36,14 +39,12 @@ public struct SignedPolicy: Sendable, Equatable {
         return Array("nacre/v1/cluster-policy".utf8) + [0] + canonical
     }
 
-    public var json: JSON {
+    private static func json(_ policy: ClusterPolicy, _ publicKey: [UInt8], _ signature: [UInt8]) -> JSON {
         [
-            "schema": .string(Self.schema), "policy": policy.json, "publicKey": .base64(publicKey),
+            "schema": .string(schema), "policy": policy.json, "publicKey": .base64(publicKey),
             "signature": .base64(signature),
         ]
     }
-
-    public var bytes: [UInt8] { Array(json.compact.utf8) }
 
     /// Reads it; says nothing about who signed.
     public init(parsing bytes: [UInt8]) throws(ParseError) {
@@ -53,6 +54,8 @@ public struct SignedPolicy: Sendable, Equatable {
         publicKey = try fields.base64("publicKey")
         signature = try fields.base64("signature")
         try fields.end()
+        // In our own form, whatever white space came.
+        self.bytes = Array(Self.json(policy, publicKey, signature).compact.utf8)
     }
 
     /// - Throws: `cluster-other`, `cluster-other-owner`, `signature-policy`.

@@ -34,31 +34,29 @@ struct NodeRevoke: ParsableCommand {
     var timeout: Int = 300
 
     func run() throws {
-        try NodeJudgement.reporting(output) {
-            let (session, _) = try PolicyStep.session(directory, passphrase)
-            let signed = try session.cluster.signPolicy(session.owner) { present throws(Finding) in
-                guard var next = present else { return try PolicyStep.present(session.cluster).policy }
-                for name in names {
-                    guard let index = next.nodes.firstIndex(where: { $0.name.description == name }) else {
-                        throw Finding(
-                            "parse-node", claim: name,
-                            expected: next.nodes.map(\.name.description).joined(separator: ", "))
-                    }
-                    next.nodes[index].isRevoked = true
+        let (session, _) = try PolicyStep.session(directory, passphrase)
+        let signed = try session.cluster.signPolicy(session.owner) { present throws(Finding) in
+            guard var next = present else { return try PolicyStep.present(session.cluster).policy }
+            for name in names {
+                guard let index = next.nodes.firstIndex(where: { $0.name.description == name }) else {
+                    throw Finding(
+                        "parse-node", claim: name,
+                        expected: next.nodes.map(\.name.description).joined(separator: ", "))
                 }
-                if next != present { next.version += 1 }
-                return next
+                next.nodes[index].isRevoked = true
             }
-            let planes = session.document.nodes.filter { node in
-                node.role == .controlPlane
-                    && signed.policy.planes.contains { $0.name.description == node.name }
-            }
-            let results = PolicyStep.apply(signed, session, to: planes, timeout: timeout, output)
-            PolicyStep.report(signed.policy, output)
-            for result in results {
-                if case .failure(let finding) = result.result { output.note("nacre: \(result.node.name): \(finding)") }
-            }
-            try InitCommand.conclude(results)
+            if next != present { next.version += 1 }
+            return next
         }
+        let planes = session.document.nodes.filter { node in
+            node.role == .controlPlane
+                && signed.policy.planes.contains { $0.name.description == node.name }
+        }
+        let results = PolicyStep.apply(signed, session, to: planes, timeout: timeout, output)
+        PolicyStep.report(signed.policy, output)
+        for result in results {
+            if case .failure(let finding) = result.result { output.note("nacre: \(result.node.name): \(finding)") }
+        }
+        try InitCommand.conclude(results)
     }
 }

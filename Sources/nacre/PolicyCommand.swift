@@ -72,15 +72,13 @@ struct PolicySign: ParsableCommand {
     @Argument(help: "The policy.") var file: String
 
     func run() throws {
-        try NodeJudgement.reporting(output) {
-            let policy = try Input.parse(file, limit: ClusterPolicy.maximumSize) { bytes in
-                try ClusterPolicy(parsing: bytes)
-            }
-            let cluster = try directory.cluster()
-            let owner = try cluster.ownerKey(passphrase: try passphrase.read(isNew: false))
-            let signed = try cluster.signPolicy(owner) { _ in policy }
-            PolicyStep.report(signed.policy, output)
+        let policy = try Input.parse(file, limit: ClusterPolicy.maximumSize) { bytes in
+            try ClusterPolicy(parsing: bytes)
         }
+        let cluster = try directory.cluster()
+        let owner = try cluster.ownerKey(passphrase: try passphrase.read(isNew: false))
+        let signed = try cluster.signPolicy(owner) { _ in policy }
+        PolicyStep.report(signed.policy, output)
     }
 }
 
@@ -100,11 +98,9 @@ struct PolicyApply: ParsableCommand {
     var timeout: Int = 300
 
     func run() throws {
-        try NodeJudgement.reporting(output) {
-            let (session, signed) = try PolicyStep.session(directory, passphrase)
-            let results = PolicyStep.apply(signed, session, to: session.document.nodes, timeout: timeout, output)
-            InitCommand.report(results, output)
-            try InitCommand.conclude(results)
-        }
+        let (session, signed) = try PolicyStep.session(directory, passphrase)
+        let results = PolicyStep.apply(signed, session, to: session.document.nodes, timeout: timeout, output)
+        InitCommand.report(results, output)
+        try InitCommand.conclude(results)
     }
 }

@@ -132,7 +132,7 @@ struct PolicyTests {
 /// Signed policies as nobody makes them.
 enum SignedPolicyForgery {
     static func replace(_ signed: SignedPolicy, by policy: ClusterPolicy) -> [UInt8] {
-        var object = signed.json.object ?? [:]
+        var object = (try? JSON(parsing: signed.bytes))?.object ?? [:]
         object["policy"] = policy.json
         return Array(JSON.object(object).compact.utf8)
     }
