@@ -103,8 +103,9 @@ extension ClusterNode {
     func refreshed(_ own: OwnEnrolment, _ policy: ClusterPolicy) -> OwnEnrolment {
         var own = own
         let mine = own.configuration.name
+        let present = Dictionary(policy.nodes.map { ($0.name, $0) }) { first, _ in first }
         own.nodes = own.nodes.filter { name, node in
-            policy[name].map { !$0.isRevoked && $0.index == node.peer.index } ?? false
+            present[name].map { !$0.isRevoked && $0.index == node.peer.index } ?? false
         }
         own.configuration.mesh.peers = own.nodes.values.map(\.peer).filter { $0.name != mine }
             .sorted { $0.index < $1.index }

@@ -77,7 +77,7 @@ struct EnrolBench: ParsableCommand {
                 + "included   (target: at most 200 for the control plane)")
         _ = try plane.node.refreshMesh(endpoints: [], linkLocalInterface: nil)
         // The first question is answered with the whole mesh, the others with nothing new.
-        let (asking, questions) = (members[0], 200)
+        let (asking, questions) = (members[0], 2000)
         let first = try Self.milliseconds { _ = try asking.poll() }
         let next = try Self.milliseconds { for _ in 0..<questions { _ = try asking.poll() } } / Double(questions)
         say("a node's question  \(fixed(first, 1)) ms with the whole mesh as answer, \(fixed(next, 1)) ms with no news")

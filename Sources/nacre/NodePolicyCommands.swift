@@ -22,8 +22,8 @@ struct NodeRevoke: ParsableCommand {
         commandName: "revoke", abstract: "Take a node out of the cluster, at once.",
         discussion: """
             Signs the next version of the policy with the nodes revoked and gives it to every control plane. Within \
-            seconds no other node talks to them; they get no certificates and no disk key again. The certificates that they \
-            have end within their lifetime, and the API server is told to refuse them until then.
+            seconds no other node talks to them; they get no certificates and no disk key again. Certificates that they \
+            have end within their lifetime.
             """)
 
     @OptionGroup var directory: DirectoryOption
