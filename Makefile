@@ -191,6 +191,7 @@ bench:
 	@tools/venv
 	.build-release/release/nacre-bench snp-warm
 	.build-release/release/nacre-bench channel
+	.build-release/release/nacre-bench enrol
 	@if [ -f build/venv/nacre-requirements ] && [ -d $(VECTORS)/tdx ]; then \
 		NACRE_VENV=$(CURDIR)/build/venv .build-release/release/nacre-bench tdx --at 2026-08-20T00:00:00Z \
 			--quote $(VECTORS)/tdx/quotes/v4-phala.bin --collateral $(VECTORS)/tdx/collateral/b0c06f-2026-08.json; \

@@ -82,7 +82,7 @@ let package = Package(
             "Provisioning",
             [
                 "Bytes", "Host", "Crypto", "TPM", "Measurement", "Manifest", "Attestation", "Cluster", "DiskFormat",
-                "CLinux",
+                "Kubernetes", "CLinux",
             ]),
 
         // Executables.
@@ -90,8 +90,9 @@ let package = Package(
             name: "nacre",
             dependencies: [
                 "Bytes", "Crypto", "HTTP", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX", "Measurement", "Manifest",
-                "Attestation", "AttestedTLS", "Cluster", "DiskFormat", "Host", "ImageBuild", "Provisioning", "CLinux",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Attestation", "AttestedTLS", "Cluster", "DiskFormat", "Host", "ImageBuild", "Kubernetes",
+                "Provisioning",
+                "CLinux", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .executableTarget(
@@ -114,7 +115,7 @@ let package = Package(
             name: "bench",
             dependencies: [
                 "Bytes", "Crypto", "COpenSSL", "SEVSNP", "TDX", "Manifest", "Attestation", "AttestedTLS", "DiskFormat",
-                "Cluster", "Linux", "SyntheticNode",
+                "Cluster", "Kubernetes", "Linux", "SyntheticNode",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -173,10 +174,14 @@ let package = Package(
                 "Crypto", "DiskFormat", "Kubernetes", "Manifest", "Attestation", "AttestedTLS", "NodeService",
                 "TPMDevice", "CTSS2SoftwareTPM", "SyntheticNode",
             ]),
-        tests("Provisioning", ["Attestation", "Cluster", "Crypto", "DiskFormat", "Host", "Manifest"]),
+        tests(
+            "Provisioning",
+            ["Attestation", "Cluster", "Crypto", "DiskFormat", "Host", "Kubernetes", "Manifest", "SyntheticNode"]),
         .testTarget(
             name: "CLITests",
-            dependencies: ["nacre", "Bytes", "Crypto", "HTTP", "Manifest", "Attestation", "SyntheticNode", "TestKit"],
+            dependencies: [
+                "nacre", "Bytes", "Cluster", "Crypto", "HTTP", "Manifest", "Attestation", "SyntheticNode", "TestKit",
+            ],
             swiftSettings: strict),
         // Boots the built image through the built command line.
         .testTarget(
@@ -197,7 +202,8 @@ if Context.environment["NACRE_FUZZING"] != nil {
             name: "nacre-fuzz",
             dependencies: [
                 "Bytes", "Crypto", "HTTP", "GPT", "VerityRoot", "UnifiedKernelImage", "TPM", "SEVSNP", "TDX",
-                "Measurement", "Manifest", "Attestation", "SyntheticNode", "TestKit",
+                "Measurement", "Manifest", "Attestation", "AttestedTLS", "DiskFormat", "Kubernetes", "Cluster",
+                "Provisioning", "SyntheticNode", "TestKit",
             ],
             path: "Tests/Fuzzing", swiftSettings: strict))
 }

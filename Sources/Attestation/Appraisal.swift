@@ -63,6 +63,11 @@ public struct Appraisal {
     public struct Result: Sendable {
         public let verdict: Verdict
         public let steps: [Step]
+
+        public init(verdict: Verdict, steps: [Step]) {
+            self.verdict = verdict
+            self.steps = steps
+        }
     }
 
     /// Judges `evidence` at `time`; never throws, never traps, reads no clock and no file.

@@ -61,6 +61,7 @@ extension ClusterNode {
             try proceed(.received)
             let state = try disk.prepare(
                 request.disk, allowForeign: request.allowForeign, expecting: expected, key: key)
+            desk.remember(key, expected.node, epoch: expected.epoch)
             try keep(kept, secret?.copy())
             generations = membership.role == .controlPlane ? try loadGenerations() : DiskGenerations()
             held.withLock { $0.disk = state }
@@ -144,6 +145,7 @@ extension ClusterNode {
         try proceed(.received)
         do throws(Finding) {
             let state = try disk.open(claim, key: key)
+            desk.remember(key, claim.node, epoch: claim.epoch)
             let (kept, manifest) = try loadMembership(identity, claim)
             let isPlane = kept.membership.role == .controlPlane
             let secret = isPlane ? try loadSecret(identity) : nil

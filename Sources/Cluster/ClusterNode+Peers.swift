@@ -9,11 +9,8 @@ import Manifest
 extension ClusterNode {
     /// A node that wants its disk's key: of an accepted image, and in no cluster since it started.
     func judgePeer(_ proof: [UInt8], _ session: ChannelSession) throws(ChannelRefusal) -> Peer {
-        let (reference, policy) = held.withLock { ($0.reference, $0.kept?.policy) }
-        guard let reference, let policy else { throw ChannelRefusal("policy-role", explanation: "no keys here") }
-        let time = machine.time()
         let accepted = try NodeProof.judge(proof, binding: session.peerBinding, cluster: .none) {
-            Appraisal.judge($0, nonce: $1, reference: reference, policy: policy, cluster: $2, at: time)
+            self.judge($0, nonce: $1, cluster: $2)
         }
         return .node(accepted.evidence.platform)
     }
@@ -22,6 +19,9 @@ extension ClusterNode {
         let message = try receive(connection)
         let request: JoinRequest
         do { request = try JoinRequest(parsing: message) } catch { return try refuse(connection, error.finding) }
+        if let policy {
+            do throws(Finding) { _ = try policy.member(request.node) } catch { return try refuse(connection, error) }
+        }
         // Two nodes of one name would share a disk's key.
         let key = held.withLock { held -> Secret? in
             guard held.progress.membership?.node != request.node else { return nil }

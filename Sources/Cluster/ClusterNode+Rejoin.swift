@@ -127,11 +127,15 @@ extension ClusterNode {
         } catch { throw OwnerClient.finding(error) }
     }
 
-    /// By the manifest and policy of the disk, as an owner would.
+    /// By the newest policy that the disk has, or else by the manifest and policy of init, as an owner would.
     private func appraise(_ peer: PeerWitness, _ opened: borrowing OpenedDisk) throws(Finding) {
-        let result = Appraisal.judge(
-            peer.evidence, nonce: peer.nonce, reference: .pinned(opened.manifest), policy: opened.kept.policy,
-            cluster: .member(peer.identity), at: machine.time())
+        let (member, time) = (ClusterExpectation.member(peer.identity), machine.time())
+        let result =
+            try EnrolmentDesk.storedPolicy(disk, peer.identity)?.policy.judge(
+                peer.evidence, nonce: peer.nonce, cluster: member, at: time)
+            ?? Appraisal.judge(
+                peer.evidence, nonce: peer.nonce, reference: .pinned(opened.manifest), policy: opened.kept.policy,
+                cluster: member, at: time)
         if let finding = result.verdict.finding { throw finding }
     }
 
@@ -153,7 +157,7 @@ extension ClusterNode {
     }
 
     /// The next message, or the finding of a refusal.
-    private func answer(from connection: AttestedConnection) throws(Finding) -> JSON {
+    func answer(from connection: AttestedConnection) throws(Finding) -> JSON {
         let message: [UInt8]
         do throws(ChannelError) { message = try receive(connection) } catch { throw OwnerClient.finding(error) }
         if let answer = try? BootstrapAnswer(parsing: message), case .refused(let finding) = answer { throw finding }

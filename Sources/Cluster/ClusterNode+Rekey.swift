@@ -63,6 +63,7 @@ extension ClusterNode {
         do throws(Finding) {
             let state = try disk.rekey(from: old, to: new)
             held.withLock { $0.disk = state }
+            if case .open(let binding) = state { desk.remember(new, binding.node, epoch: binding.epoch) }
             say("state disk: \(state.description)")
         } catch { return try refuse(connection, error) }
         try answer(connection, .done(status))

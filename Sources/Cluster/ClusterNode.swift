@@ -34,10 +34,9 @@ public struct NodeMachine: Sendable {
 /// What is asked of a node over the channel; the client's hello says which.
 public enum Purpose: String, Sendable, CaseIterable {
     case initialise = "init"
-    case recover, status, logs, rekey, join, rejoin
+    case recover, status, logs, rekey, join, rejoin, policy, mesh
+    case enrol = "enroll"
 
-    /// Whether the client is a node, not an owner.
-    var isPeer: Bool { self == .join || self == .rejoin }
 }
 
 /// The node's end of the channel: proves itself to anybody, takes orders from its owner, and gives disk keys to nodes
@@ -48,6 +47,8 @@ public final class ClusterNode: ChannelService {
         /// SHA-256 of the owner key.
         case owner([UInt8])
         case node(Evidence.Platform)
+        /// A member, by its certificate of the mesh.
+        case member(NodeName)
     }
 
     struct Held: ~Copyable {
@@ -70,6 +71,7 @@ public final class ClusterNode: ChannelService {
     let disk: any NodeDisk
     let log: NodeLog
     let held: Mutex<Held>
+    let desk = EnrolmentDesk()
 
     public init(machine: NodeMachine, disk: any NodeDisk, log: NodeLog = NodeLog()) {
         self.machine = machine
@@ -124,7 +126,7 @@ public final class ClusterNode: ChannelService {
         switch purpose {
         case .status: break
         case .initialise: if case .failed = progress.phase { throw ChannelRefusal("node-failed") }
-        case .logs, .rekey:
+        case .logs, .rekey, .policy:
             if !progress.isMember { throw ChannelRefusal("cluster-missing", explanation: "no owner yet") }
         case .recover:
             if progress.isMember { break }
@@ -137,7 +139,7 @@ public final class ClusterNode: ChannelService {
             guard claim.clusterID == hello.clusterID else {
                 throw ChannelRefusal("disk-other-cluster", explanation: "asked as \(Hex.encode(hello.clusterID))")
             }
-        case .join, .rejoin:
+        case .join, .rejoin, .enrol, .mesh:
             guard serves, progress.isMember else {
                 throw ChannelRefusal("policy-role", explanation: "not a control plane that holds the cluster's keys")
             }
@@ -145,13 +147,19 @@ public final class ClusterNode: ChannelService {
     }
 
     public func prove(_ session: ChannelSession) throws(ChannelRefusal) -> [UInt8] {
+        if session.hello.purpose == Purpose.mesh.rawValue { return try proveMember(session) }
         do {
             return Array(try machine.evidence(NodeProof.nonce(session.ownBinding)).json.compact.utf8)
         } catch { throw ChannelRefusal("internal", explanation: "no evidence: \(error)") }
     }
 
     public func judge(_ proof: [UInt8], _ session: ChannelSession) throws(ChannelRefusal) -> Peer {
-        if Purpose(rawValue: session.hello.purpose)?.isPeer == true { return try judgePeer(proof, session) }
+        switch Purpose(rawValue: session.hello.purpose) {
+        case .join, .rejoin: return try judgePeer(proof, session)
+        case .enrol: return try judgeMember(proof, session)
+        case .mesh: return .member(try judgeMemberProof(proof, session).name)
+        default: break
+        }
         let owner = try OwnerProof.judge(proof, binding: session.peerBinding)
         let progress = held.withLock { $0.progress }
         if progress.isMember, let mine = progress.membership?.identity.owner, !constantTimeEqual(mine, owner) {
@@ -169,6 +177,9 @@ public final class ClusterNode: ChannelService {
             case (.initialise, .owner(let owner)): try initialise(connection, owner)
             case (.recover, .owner(let owner)): try recover(connection, owner)
             case (.rekey, .owner): try rekey(connection)
+            case (.policy, .owner): try takePolicy(connection)
+            case (.enrol, .node): try serveEnrolment(connection)
+            case (.mesh, .member(let name)): try serveMesh(connection, name)
             case (.join, .node), (.rejoin, .node): try release(connection)
             default: throw .protocolViolation("\(connection.session.hello.purpose) by this kind of peer")
             }

@@ -100,6 +100,14 @@ public struct OwnerClient: Sendable {
         return try concluded(reply)
     }
 
+    /// Has a member go by another policy from now on.
+    public func apply(_ endpoint: Endpoint, _ policy: SignedPolicy) throws(Finding) -> NodeStatus {
+        let connection = try connect(endpoint, .policy, cluster: .member(identity))
+        defer { connection.close() }
+        do { try connection.send(policy.bytes, deadline: .seconds(patience)) } catch { throw Self.finding(error) }
+        return try concluded(try answer(connection))
+    }
+
     /// What the node says of itself; it may be in no cluster yet.
     public func status(_ endpoint: Endpoint) throws(Finding) -> NodeStatus {
         let connection = try connect(endpoint, .status, cluster: .noneOr(identity))

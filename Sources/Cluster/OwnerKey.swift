@@ -45,6 +45,14 @@ public struct OwnerKey: Sendable {
         } catch { throw Self.finding(error) }
     }
 
+    /// SubjectPublicKeyInfo, DER.
+    var publicKey: [UInt8] { key.publicKey.spki }
+
+    /// ECDSA with SHA-256 over a message that says itself what it is.
+    func sign(_ message: [UInt8]) throws(Finding) -> [UInt8] {
+        do { return try key.sign(message, scheme: .ecdsa(.sha256)) } catch { throw Self.finding(error) }
+    }
+
     private static func finding(_ error: CryptoError) -> Finding {
         Finding("key-form", claim: "owner key", actual: error.message)
     }

@@ -17,6 +17,16 @@ public struct CertificateTemplate: Sendable, Equatable {
     public enum Name: Sendable, Equatable, Hashable {
         case dns(String)
         case ip(IPAddress)
+
+        /// An address, or a host name of lower-case letters, digits, inner hyphens and dots.
+        public init?(_ text: String) {
+            if let address = IPAddress(text) {
+                self = .ip(address)
+            } else {
+                guard CertificateTemplate.isHost(text) else { return nil }
+                self = .dns(text)
+            }
+        }
     }
 
     public var commonName: String

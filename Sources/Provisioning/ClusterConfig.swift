@@ -1,6 +1,7 @@
 import Bytes
 import Cluster
 import DiskFormat
+import Kubernetes
 
 /// `nacre.yaml`: what the owner wants of a cluster. Paths are relative to the directory that `nacre` runs in.
 public struct ClusterConfig: Equatable, Sendable {
@@ -18,6 +19,9 @@ public struct ClusterConfig: Equatable, Sendable {
     public var processors = UpRequest.defaultProcessors
     public var diskMiB = UpRequest.defaultDiskMiB
     public var stateDisk = DiskRule.only
+    /// Seconds for which a node's certificates hold.
+    public var certificateLifetime = ClusterPolicy.standardLifetime
+    public var podNetwork = PodNetwork.bridge
 
     public init() {}
 
@@ -63,6 +67,7 @@ public struct ClusterConfig: Equatable, Sendable {
                 name: name, allowed: allowed, schema: schema, purpose: purpose, sample: sample, isRequired: required,
                 read: read)
         }
+        let words = PodNetwork.allCases.map(\.rawValue).joined(separator: " or ")
         let planes = 1...LocalCluster.maximumNodes
         let workers = 0...LocalCluster.maximumNodes - 1
         return [
@@ -117,7 +122,33 @@ public struct ClusterConfig: Equatable, Sendable {
                 return true
             },
             key("cpus", "2", "1 to 256", integer(1...256), "of each machine", count(1...256, \.processors)),
+            key(
+                "certificateLifetime", "24h", "30s to 720h, such as 24h, 90m or 60s",
+                ["type": "string", "pattern": "^[1-9][0-9]*[smh]$"],
+                "of a node's certificates, renewed at two thirds of it; in the first policy"
+            ) { config, text in
+                guard let seconds = seconds(text) else { return false }
+                config.certificateLifetime = seconds
+                return true
+            },
+            key(
+                "cni", "bridge", words, ["enum": .array(PodNetwork.allCases.map { .string($0.rawValue) })],
+                "who gives pods their network; in the first policy"
+            ) { config, text in
+                guard let network = PodNetwork(rawValue: text) else { return false }
+                config.podNetwork = network
+                return true
+            },
         ]
+    }
+
+    /// A number and s, m or h, within what a certificate may have.
+    private static func seconds(_ text: String) -> Int? {
+        guard let unit = ["s": 1, "m": 60, "h": 3600][text.suffix(1)], text.utf8.count <= 8, !text.hasPrefix("0"),
+            text.dropLast().utf8.allSatisfy({ (0x30...0x39).contains($0) }), let count = Int(text.dropLast()),
+            ClusterPolicy.certificateLifetimes.contains(count * unit)
+        else { return nil }
+        return count * unit
     }
 
     private static let diskKeys = ["id", "label", "minimumSize", "maximumSize"]

@@ -101,6 +101,7 @@ extension LocalCluster {
     func removeKeys() throws(Finding) {
         try HostFiles.remove(ownerKeyPath)
         try HostFiles.remove(clusterSecretPath)
+        try removePolicy()
     }
 }
 

@@ -85,7 +85,7 @@ struct InitCommand: ParsableCommand {
             }
         }
         try remember(results, cluster)
-        return results
+        return try PolicyStep.establish(session, manifest, results, timeout: timeout, output)
     }
 
     /// An older copy of a disk than was seen is refused from now on.

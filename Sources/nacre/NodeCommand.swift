@@ -5,8 +5,9 @@ import Provisioning
 /// `nacre node`: single machines.
 struct NodeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "node", abstract: "Start and stop single machines; exchange the keys of their disks.",
-        subcommands: [Start.self, Stop.self, Rekey.self])
+        commandName: "node",
+        abstract: "Start and stop single machines; list and revoke nodes; exchange the keys of their disks.",
+        subcommands: [Start.self, Stop.self, Rekey.self, NodeList.self, NodeRevoke.self])
 
     struct Start: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Start a stopped local machine.")

@@ -9,6 +9,7 @@ import Provisioning
 struct OwnerSession {
     let cluster: LocalCluster
     let document: ClusterDocument
+    let owner: OwnerKey
     let client: OwnerClient
     let judgement: NodeJudgement
 
@@ -25,8 +26,9 @@ struct OwnerSession {
             manifest: document.manifest, bundle: document.bundle, trustRoot: document.trustRoot, embedded: nil,
             policy: nil, fallback: (document.rules.policy, "the cluster's rules: \(document.rules.rawValue)"), at: .now)
         let (reference, policy) = (judgement.reference, judgement.policy)
+        owner = try cluster.ownerKey(passphrase: passphrase)
         client = try OwnerClient(
-            owner: try cluster.ownerKey(passphrase: passphrase), clusterID: identity.clusterID, now: .now
+            owner: owner, clusterID: identity.clusterID, now: .now
         ) {
             Appraisal.judge($0, nonce: $1, reference: reference, policy: policy, cluster: $2, at: .now)
         }

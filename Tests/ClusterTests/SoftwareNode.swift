@@ -127,8 +127,11 @@ final class SoftwareNode: Sendable {
     let service: ClusterNode
     let server: ChannelServer<ClusterNode>
     let reports: NodeReports
+    let clock: NodeClock
 
-    init(disk: MemoryDisk = MemoryDisk(), change: (inout SyntheticNode) -> Void = { _ in }) throws {
+    init(disk: MemoryDisk = MemoryDisk(), ahead: Int64 = 0, change: (inout SyntheticNode) -> Void = { _ in }) throws {
+        let clock = NodeClock(ahead)
+        self.clock = clock
         var synthetic = try SyntheticNode()
         change(&synthetic)
         let registers = SyntheticMachine(synthetic)
@@ -138,7 +141,7 @@ final class SoftwareNode: Sendable {
         service = ClusterNode(
             machine: NodeMachine(
                 evidence: { try registers.evidence($0) }, measure: { try registers.measure($0) },
-                milliseconds: { registers.tick() }, time: { SoftwareNode.now }, report: { reports.append($0) }),
+                milliseconds: { registers.tick() }, time: { clock.time }, report: { reports.append($0) }),
             disk: disk)
         machine = registers
         server = try ChannelServer(
@@ -154,10 +157,20 @@ final class SoftwareNode: Sendable {
     /// The same machine after a restart: registers as they start, the disk as it was.
     func restarted() throws -> SoftwareNode {
         server.stop()
-        return try SoftwareNode(disk: disk)
+        return try SoftwareNode(disk: disk, ahead: clock.ahead.withLock { $0 })
     }
 
     deinit { server.stop() }
+}
+
+/// A node's clock, which a test moves.
+final class NodeClock: Sendable {
+    /// Seconds after `SoftwareNode.now`.
+    let ahead: Mutex<Int64>
+
+    init(_ ahead: Int64) { self.ahead = Mutex(ahead) }
+
+    var time: Instant { Instant(seconds: SoftwareNode.now.seconds + ahead.withLock { $0 }) }
 }
 
 final class NodeReports: Sendable {

@@ -33,7 +33,7 @@ struct FuzzTarget: Sendable {
     }
 
     /// - Parameter body: throws for whatever it refuses.
-    private static func parser(
+    static func parser(
         _ family: String, _ seeds: @escaping @Sendable @autoclosure () -> [[UInt8]],
         _ body: @escaping @Sendable ([UInt8]) throws -> Void
     ) -> FuzzTarget {
@@ -44,10 +44,10 @@ struct FuzzTarget: Sendable {
     }
 
     /// Ends the process, which libFuzzer reports with the input.
-    private static func mustHold(_ condition: Bool) { precondition(condition) }
+    static func mustHold(_ condition: Bool) { precondition(condition) }
 
     static let all: [String: FuzzTarget] = snp.merging(tdx) { one, _ in one }.merging(tpm) { one, _ in one }
-        .merging(documents) { one, _ in one }.merging(images) { one, _ in one }
+        .merging(documents) { one, _ in one }.merging(images) { one, _ in one }.merging(cluster) { one, _ in one }
 
     private static let snp: [String: FuzzTarget] = [
         "snp-report": parser("snp", Seeds.reports) { bytes in
