@@ -99,8 +99,7 @@ let package = Package(
             name: "bootstrapper",
             dependencies: [
                 "Bytes", "Crypto", "Linux", "TPMDevice", "Attestation", "AttestedTLS", "DiskFormat", "StateDisk",
-                "Cluster",
-                "NodeService",
+                "Kubernetes", "Cluster", "NodeService",
                 "CSystemd",
                 "CLinux",
             ],

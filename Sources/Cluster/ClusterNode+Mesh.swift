@@ -53,6 +53,9 @@ extension ClusterNode {
         if news.viewFollows { try connection.send(view.bytes, deadline: .seconds(Self.patience)) }
     }
 
+    /// Counts what this control plane has heard of other nodes: once it grows there is something new for its own mesh.
+    public var meshRevision: Int { desk.state.withLock { $0.revision } }
+
     // MARK: Every member
 
     /// Tells every control plane where this node is and hears who else is there.
@@ -107,7 +110,14 @@ extension ClusterNode {
         own.nodes = own.nodes.filter { name, node in
             present[name].map { !$0.isRevoked && $0.index == node.peer.index } ?? false
         }
+        // An address that this node has itself leads to itself, whoever else says the same of a network of their own.
+        let here = Set(own.announcement.endpoints.map(\.address))
         own.configuration.mesh.peers = own.nodes.values.map(\.peer).filter { $0.name != mine }
+            .map { peer in
+                MeshPeer(
+                    name: peer.name, index: peer.index, publicKey: peer.publicKey,
+                    endpoints: peer.endpoints.filter { !here.contains($0.address) })
+            }
             .sorted { $0.index < $1.index }
         own.configuration.planes = policy.planes
         own.configuration.podNetwork = policy.podNetwork

@@ -62,6 +62,7 @@ public final class ClusterNode: ChannelService {
         var generations = DiskGenerations()
         /// Why the last peer that was asked gave no key.
         var search: Finding?
+        var kubernetes: KubernetesStatus?
     }
 
     /// For each message of a conversation.
@@ -100,8 +101,16 @@ public final class ClusterNode: ChannelService {
     }
 
     public var status: NodeStatus {
-        held.withLock { NodeStatus(progress: $0.progress, disk: $0.disk, search: $0.search) }
+        held.withLock {
+            NodeStatus(progress: $0.progress, disk: $0.disk, search: $0.search, kubernetes: $0.kubernetes)
+        }
     }
+
+    /// What the owner is told of Kubernetes on this node.
+    public func tell(_ kubernetes: KubernetesStatus) { held.withLock { $0.kubernetes = kubernetes } }
+
+    /// A line for the node's log and its owner; reasons and names, never secrets.
+    public func report(_ line: String) { say(line) }
 
     func say(_ line: String) {
         log.append("\(machine.milliseconds()) \(line)")

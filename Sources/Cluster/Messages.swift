@@ -193,9 +193,14 @@ public struct NodeStatus: Sendable, Equatable {
     public private(set) var epoch: Int?
     public private(set) var failure: Finding?
     public let timings: [NodeProgress.Timing]
+    /// Of a member.
+    public private(set) var kubernetes: KubernetesStatus?
 
     /// - Parameter search: why the last peer that was asked gave no key.
-    public init(progress: NodeProgress, disk: NodeDiskState, search: Finding? = nil) {
+    public init(
+        progress: NodeProgress, disk: NodeDiskState, search: Finding? = nil, kubernetes: KubernetesStatus? = nil
+    ) {
+        self.kubernetes = kubernetes
         phase = progress.phase
         way = progress.way
         membership = progress.membership
@@ -213,6 +218,7 @@ public struct NodeStatus: Sendable, Equatable {
         .fields([
             "schema": .string(Self.schema), "phase": .string(phase.rawValue), "way": way.map { .string($0.rawValue) },
             "membership": membership?.json, "disk": .string(disk), "failure": failure?.json,
+            "kubernetes": kubernetes?.json,
             "generation": generation.map { .integer(Int128($0)) }, "epoch": epoch.map { .integer(Int128($0)) },
             "timings": .array(
                 timings.map {
@@ -249,6 +255,10 @@ public struct NodeStatus: Sendable, Equatable {
             try part.end()
         }
         self.timings = timings
+        kubernetes = nil
+        if let json = fields.optional("kubernetes") {
+            kubernetes = try KubernetesStatus(json: json, path: "status.kubernetes")
+        }
         try fields.end()
     }
 

@@ -81,16 +81,38 @@ package enum HostFiles {
         try flush(parent(of: path))
     }
 
+    /// As `write`, from where no copy is left; for its owner alone.
+    package static func write(_ path: String, secret: borrowing Secret) throws(Finding) {
+        let beside = path + ".partial"
+        try secret.withBytes { (span) throws(Finding) in
+            let result = unsafe span.withUnsafeBytes { buffer -> Result<Void, Finding> in
+                do throws(Finding) { return .success(unsafe try create(beside, buffer, mode: 0o600)) } catch {
+                    return .failure(error)
+                }
+            }
+            try result.get()
+        }
+        guard unsafe rename(beside, path) == 0 else { throw problem("renaming to", path) }
+        try flush(parent(of: path))
+    }
+
     /// A new file with these bytes on disk. An older one of that name is replaced, and may be seen half-written.
     package static func create(_ path: String, _ bytes: [UInt8], mode: mode_t = 0o644) throws(Finding) {
+        let result = unsafe bytes.withUnsafeBytes { buffer -> Result<Void, Finding> in
+            do throws(Finding) { return .success(unsafe try create(path, buffer, mode: mode)) } catch {
+                return .failure(error)
+            }
+        }
+        try result.get()
+    }
+
+    private static func create(_ path: String, _ bytes: UnsafeRawBufferPointer, mode: mode_t) throws(Finding) {
         let file = unsafe open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode)
         guard file >= 0 else { throw problem("writing", path) }
         defer { close(file) }
         var written = 0
         while written < bytes.count {
-            let count = unsafe bytes.withUnsafeBytes { buffer in
-                unsafe Glibc.write(file, buffer.baseAddress?.advanced(by: written), buffer.count - written)
-            }
+            let count = unsafe Glibc.write(file, bytes.baseAddress?.advanced(by: written), bytes.count - written)
             if count < 0, errno == EINTR { continue }
             guard count > 0 else { throw problem("writing", path) }
             written += count

@@ -303,6 +303,7 @@ struct Mkosi {
         }
         try HostFiles.create(
             "\(own)/kubernetes/flags.env", Array(KubernetesFlags.environment(kubernetes.version).utf8))
+        try HostFiles.create("\(own)/kubernetes/version", Array("\(kubernetes.name)\n".utf8))
         let busybox = "\(work)/containers"
         try unpack(.containers, into: busybox)
         for (name, image) in [

@@ -160,7 +160,8 @@ struct KubernetesSource {
         if HostFiles.exists(directory) { return programs }
         try packages.fetch(
             lock.source + lock.go, mirror: mirror, snapshot: snapshot, scratch: scratch, progress: progress)
-        progress("building Kubernetes \(lock.version) from Debian's source (once; five to fifteen minutes on two cores)")
+        progress(
+            "building Kubernetes \(lock.version) from Debian's source (once; five to fifteen minutes on two cores)")
         let work = try partialDirectory()
         for (folder, files) in [("packages", lock.go), ("source", lock.source)] {
             try HostFiles.makeDirectory("\(work)/\(folder)")

@@ -51,6 +51,48 @@ public struct File: ~Copyable, Sendable {
         }
     }
 
+    /// Puts a whole file in the place of `path`: written beside it, then renamed.
+    ///
+    /// - Parameter isFlushed: the bytes and the name are on the disk before this returns.
+    public static func replace(
+        _ path: String, with bytes: UnsafeRawBufferPointer, mode: mode_t, isFlushed: Bool
+    ) throws(SystemError) {
+        let cut = path.lastIndex(of: "/") ?? path.startIndex
+        let (folder, name) = (String(path[..<cut]), String(path[cut...].drop { $0 == "/" }))
+        let partial = "\(folder)/.\(name).partial"
+        unsafe unlink(partial)
+        let file = try File(partial, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode: mode)
+        // What this process's mask takes away is given back: `mode` is what is meant.
+        guard fchmod(file.descriptor, mode) == 0 else { throw .last("mode of \(partial)") }
+        var done = 0
+        while done < bytes.count {
+            let put = unsafe Glibc.write(
+                file.descriptor, bytes.baseAddress.map { unsafe $0 + done }, bytes.count - done)
+            if put < 0, errno == EINTR { continue }
+            guard put > 0 else { throw .last("write \(partial)") }
+            done += put
+        }
+        if isFlushed, fsync(file.descriptor) != 0 { throw .last("flush \(partial)") }
+        guard unsafe rename(partial, path) == 0 else { throw .last("rename \(partial)") }
+        guard isFlushed else { return }
+        let place = try File(folder, O_RDONLY | O_DIRECTORY)
+        guard fsync(place.descriptor) == 0 else { throw .last("flush \(folder)") }
+    }
+
+    /// A folder and those above it, as far as they are missing.
+    public static func makeFolders(_ path: String, mode: mode_t) throws(SystemError) {
+        var made = ""
+        for part in path.split(separator: "/") {
+            made += "/\(part)"
+            guard unsafe mkdir(made, mode) == 0 else {
+                guard errno == EEXIST else { throw .last("create \(made)") }
+                continue
+            }
+            // What this process's mask took away.
+            guard unsafe chmod(made, mode) == 0 else { throw .last("mode of \(made)") }
+        }
+    }
+
     /// The whole of a small file.
     public static func contents(_ path: String, limit: Int) throws(SystemError) -> [UInt8] {
         try File(path).readAll(limit: limit)

@@ -18,11 +18,13 @@ public struct ClusterDocument: Equatable, Sendable {
         public var port: UInt16
         /// Loopback port of the node's attested channel; `nil` for a machine of a release without one.
         public var channelPort: UInt16?
+        /// Loopback port of a control plane's API server.
+        public var apiPort: UInt16?
         /// The last opening of its state disk that it was seen with; an older one is a copy of the past.
         public var generation: Int?
         /// The key that its state disk was last seen to take; 1 where nothing is said.
         public var epoch: Int?
-        public var endpoint: String { "https://127.0.0.1:\(port)" }
+        public var endpoint: String { "\(Self.endpointPrefix)\(port)" }
     }
 
     /// What the nodes are judged by where no policy is given: chosen when the cluster was made.
@@ -92,6 +94,7 @@ extension ClusterDocument {
                         "name": .string($0.name), "role": .string($0.role.rawValue),
                         "endpoint": .string($0.endpoint),
                         "channel": $0.channelPort.map { .string("\(Node.channelPrefix)\($0)") },
+                        "api": $0.apiPort.map { .string("\(Node.endpointPrefix)\($0)") },
                         "generation": $0.generation.map { .integer(Int128($0)) },
                         "epoch": $0.epoch.map { .integer(Int128($0)) },
                     ])
@@ -159,18 +162,17 @@ extension ClusterDocument.Node {
             throw ParseError("form", field: "\(path).role", offset: 0, "unknown role")
         }
         self.role = role
-        let prefix = "https://127.0.0.1:"
-        let endpoint = try fields.string("endpoint")
-        guard endpoint.hasPrefix(prefix), let port = UInt16(endpoint.dropFirst(prefix.count)), port > 0 else {
-            throw ParseError("form", field: "\(path).endpoint", offset: 0, "must be \(prefix)PORT")
+        func port(_ text: String, after prefix: String, _ key: String) throws(ParseError) -> UInt16 {
+            guard text.hasPrefix(prefix), let port = UInt16(text.dropFirst(prefix.count)), port > 0 else {
+                throw ParseError("form", field: "\(path).\(key)", offset: 0, "must be \(prefix)PORT")
+            }
+            return port
         }
-        self.port = port
+        self.port = try port(try fields.string("endpoint"), after: Self.endpointPrefix, "endpoint")
         if let channel = try fields.optionalString("channel") {
-            guard channel.hasPrefix(Self.channelPrefix),
-                let port = UInt16(channel.dropFirst(Self.channelPrefix.count)), port > 0
-            else { throw ParseError("form", field: "\(path).channel", offset: 0, "must be \(Self.channelPrefix)PORT") }
-            channelPort = port
+            channelPort = try port(channel, after: Self.channelPrefix, "channel")
         }
+        if let api = try fields.optionalString("api") { apiPort = try port(api, after: Self.endpointPrefix, "api") }
         generation = try fields.optionalInteger("generation")
         guard generation ?? 0 >= 0 else {
             throw ParseError("range", field: "\(path).generation", offset: 0, "negative")
@@ -183,6 +185,7 @@ extension ClusterDocument.Node {
     }
 
     static let channelPrefix = "127.0.0.1:"
+    static let endpointPrefix = "https://127.0.0.1:"
 
     /// Lower-case letters, digits and inner hyphens, at most 63: also a safe file name.
     static func isName(_ name: String) -> Bool {

@@ -108,9 +108,12 @@ extension LocalCluster {
             for number in 0..<count {
                 let port = try LoopbackPort.free(except: Self.ports(nodes))
                 let channel = try LoopbackPort.free(except: Self.ports(nodes).union([port]))
+                let api =
+                    role == .controlPlane
+                    ? try LoopbackPort.free(except: Self.ports(nodes).union([port, channel])) : nil
                 nodes.append(
                     ClusterDocument.Node(
-                        name: "\(role.rawValue)-\(number)", role: role, port: port, channelPort: channel))
+                        name: "\(role.rawValue)-\(number)", role: role, port: port, channelPort: channel, apiPort: api))
             }
         }
         let document = ClusterDocument(
@@ -130,7 +133,7 @@ extension LocalCluster {
     }
 
     static func ports(_ nodes: [ClusterDocument.Node]) -> Set<UInt16> {
-        Set(nodes.map(\.port) + nodes.compactMap(\.channelPort))
+        Set(nodes.map(\.port) + nodes.compactMap(\.channelPort) + nodes.compactMap(\.apiPort))
     }
 
     /// An option that differs from what the directory holds is refused, not ignored.

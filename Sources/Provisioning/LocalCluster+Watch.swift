@@ -58,11 +58,15 @@ extension LocalCluster {
         while true {
             attempts += 1
             try moveTakenPorts(of: index, in: &document, tell)
-            let shape = MachineShape(
+            var shape = MachineShape(
                 name: "nacre-\(name)", memoryMiB: document.memoryMiB, processors: document.processors,
                 image: document.image, firmwareCode: document.firmwareCode, port: document.nodes[index].port,
-                channelPort: document.nodes[index].channelPort, diskMiB: document.diskMiB,
-                reachesHost: document.nodes.count > 1)
+                channelPort: document.nodes[index].channelPort, apiPort: document.nodes[index].apiPort,
+                diskMiB: document.diskMiB, reachesHost: document.nodes.count > 1)
+            if document.nodes.count > 1 {
+                let segment = Segment(instance: document.instance)
+                (shape.segment, shape.hardwareAddress) = (segment, segment.hardwareAddress(of: name))
+            }
             do throws(Finding) {
                 return try machine.start(shape, acceleration: acceleration, tools: tools)
             } catch {
@@ -92,6 +96,7 @@ extension LocalCluster {
         if let channel = document.nodes[index].channelPort, let port = try other(channel) {
             document.nodes[index].channelPort = port
         }
+        if let api = document.nodes[index].apiPort, let port = try other(api) { document.nodes[index].apiPort = port }
         if document != before { try save(document) }
     }
 

@@ -1,6 +1,7 @@
 import Attestation
 import Bytes
 import Cluster
+import Crypto
 import Host
 
 /// The owner's sealed files of a cluster's directory: `owner.key` and `cluster.secret`, 0600, `nacre.sealed.v1`.
@@ -101,7 +102,34 @@ extension LocalCluster {
     func removeKeys() throws(Finding) {
         try HostFiles.remove(ownerKeyPath)
         try HostFiles.remove(clusterSecretPath)
+        try HostFiles.remove(kubeconfigPath)
         try removePolicy()
+    }
+}
+
+extension LocalCluster {
+    /// kubectl's configuration for the cluster's owner, 0600: its key is not sealed, as kubectl has to read it.
+    public var kubeconfigPath: String { "\(directory)/kubeconfig" }
+    /// Seconds for which the owner's certificate holds; each init and up makes a new one.
+    static let kubeconfigLifetime = 30 * 86400
+
+    /// Writes the owner's kubeconfig with a new key.
+    ///
+    /// - Returns: its path.
+    @discardableResult
+    public func writeKubeconfig(_ secret: borrowing ClusterSecret) throws(Finding) -> String {
+        let lock = try lock("nacre init") { _ in }
+        defer { lock.keep() }
+        guard let document = try document(), let identity = document.identity,
+            let port = document.nodes.lazy.compactMap(\.apiPort).first
+        else {
+            throw Finding("cluster-missing", claim: directory, expected: "a control plane of a cluster", actual: "none")
+        }
+        let config = try ClusterAuthority(secret).ownerKubeconfig(
+            server: "https://127.0.0.1:\(port)", clusterName: "nacre-\(Hex.encode(identity.clusterID.prefix(4)))",
+            at: .now, lifetime: Self.kubeconfigLifetime)
+        try HostFiles.write(kubeconfigPath, secret: config)
+        return kubeconfigPath
     }
 }
 

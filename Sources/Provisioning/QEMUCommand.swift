@@ -1,4 +1,5 @@
 import Bytes
+import Kubernetes
 
 /// Everything that decides what the guest of a local machine sees; one value, one command line.
 public struct MachineShape: Equatable, Sendable {
@@ -17,6 +18,13 @@ public struct MachineShape: Equatable, Sendable {
     /// Loopback port that reaches the guest's attested channel, and its port inside.
     public var channelPort: UInt16?
     public static let guestChannelPort: UInt16 = 9001
+    /// Loopback port that reaches the guest's API server, and its port inside.
+    public var apiPort: UInt16?
+    public static let guestAPIPort = NetworkPlan.apiPort
+    /// The second card: the network that the cluster's machines share.
+    var segment: Segment?
+    /// That card's address.
+    var hardwareAddress = ""
     /// Size of the machine's own state disk; `nil` for none.
     public var diskMiB: Int?
     /// Its serial number, by which the guest can be told which one to take.
@@ -28,7 +36,7 @@ public struct MachineShape: Equatable, Sendable {
 
     public init(
         name: String, memoryMiB: Int, processors: Int, image: String?, firmwareCode: String, port: UInt16,
-        channelPort: UInt16? = nil, diskMiB: Int? = nil, reachesHost: Bool = false
+        channelPort: UInt16? = nil, apiPort: UInt16? = nil, diskMiB: Int? = nil, reachesHost: Bool = false
     ) {
         self.name = name
         self.memoryMiB = memoryMiB
@@ -37,6 +45,7 @@ public struct MachineShape: Equatable, Sendable {
         self.firmwareCode = firmwareCode
         self.port = port
         self.channelPort = channelPort
+        self.apiPort = apiPort
         self.diskMiB = diskMiB
         self.reachesHost = reachesHost
     }
@@ -84,7 +93,8 @@ extension MachineShape {
             // Nodes of one cluster reach each other through the host's loopback, so there it cannot be.
             "-netdev",
             "user,id=net0,restrict=\(reachesHost ? "off" : "on"),hostfwd=tcp:127.0.0.1:\(port)-:\(Self.guestPort)"
-                + (channelPort.map { ",hostfwd=tcp:127.0.0.1:\($0)-:\(Self.guestChannelPort)" } ?? ""),
+                + (channelPort.map { ",hostfwd=tcp:127.0.0.1:\($0)-:\(Self.guestChannelPort)" } ?? "")
+                + (apiPort.map { ",hostfwd=tcp:127.0.0.1:\($0)-:\(Self.guestAPIPort)" } ?? ""),
             "-device", "virtio-net-pci,netdev=net0,romfile=",
             "-chardev", "file,id=console,path=\(MachineFile.console),append=on",
             "-serial", "chardev:console",
@@ -103,6 +113,12 @@ extension MachineShape {
                 "driver=raw,node-name=state,file.driver=file,file.filename=\(MachineFile.stateDisk)",
                 // No bootindex: the firmware is told of the system's disk alone.
                 "-device", "virtio-blk-pci,drive=state,serial=\(Self.diskSerial)",
+            ]
+        }
+        if let segment {
+            arguments += [
+                "-netdev", "socket,id=net1,mcast=\(segment.group):\(segment.port),localaddr=127.0.0.1",
+                "-device", "virtio-net-pci,netdev=net1,mac=\(hardwareAddress),romfile=",
             ]
         }
         return arguments

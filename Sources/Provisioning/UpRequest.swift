@@ -105,7 +105,7 @@ public struct UpResult: Sendable {
     public var json: JSON {
         [
             "schema": "nacre.up.v1", "clusterID": document.identity.map { .hex($0.clusterID) } ?? .null,
-            // Releases without Kubernetes have no kubeconfig to name.
+            // For as long as nobody owns it.
             "kubeconfig": .null,
             "nodes": .array(nodes.map(\.json)),
         ]

@@ -209,7 +209,7 @@ public final class NodeStateDisk: NodeDisk {
         let result = bytes.withBytes { span -> Result<Void, SystemError> in
             do throws(SystemError) {
                 try unsafe span.withUnsafeBytes { (buffer) throws(SystemError) in
-                    unsafe try Self.write(buffer, name, in: folder)
+                    unsafe try File.replace("\(folder)/\(name)", with: buffer, mode: 0o600, isFlushed: true)
                 }
                 return .success(())
             } catch { return .failure(error) }
@@ -296,26 +296,6 @@ public final class NodeStateDisk: NodeDisk {
 
     private static func makeFolder(_ path: String) throws(SystemError) {
         guard unsafe mkdir(path, 0o700) == 0 || errno == EEXIST else { throw .last("create \(path)") }
-    }
-
-    /// Beside it, flushed, renamed, and the folder flushed: whole or not at all.
-    private static func write(
-        _ bytes: UnsafeRawBufferPointer, _ name: String, in folder: String
-    ) throws(SystemError) {
-        let partial = "\(folder)/.\(name).partial"
-        let file = try File(partial, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode: 0o600)
-        var done = 0
-        while done < bytes.count {
-            let put = unsafe Glibc.write(
-                file.descriptor, bytes.baseAddress.map { unsafe $0 + done }, bytes.count - done)
-            if put < 0, errno == EINTR { continue }
-            guard put > 0 else { throw .last("write \(partial)") }
-            done += put
-        }
-        guard fsync(file.descriptor) == 0 else { throw .last("flush \(partial)") }
-        guard unsafe rename(partial, "\(folder)/\(name)") == 0 else { throw .last("rename \(partial)") }
-        let place = try File(folder, O_RDONLY | O_DIRECTORY)
-        guard fsync(place.descriptor) == 0 else { throw .last("flush \(folder)") }
     }
 
     /// Nothing depends on it: what cannot be removed stays.

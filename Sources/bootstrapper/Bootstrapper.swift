@@ -210,6 +210,11 @@ struct Bootstrapper {
             node.seekPeers { seconds in BootClock.sleep(milliseconds: UInt32(clamping: seconds) * 1000) }
         }
         if !seeks { Journal.write(.error, "no thread to ask peers from", ["NACRE_PHASE": "cluster"]) }
+        let runs = DetachedThread.start {
+            var kubernetes = KubernetesNode(node: node)
+            kubernetes.run()
+        }
+        if !runs { Journal.write(.error, "no thread for Kubernetes", ["NACRE_PHASE": "kubernetes"]) }
     }
 
     /// Feeds systemd's watchdog for as long as the server is healthy, until a signal says stop.

@@ -30,41 +30,52 @@ import Linux
 
     /// Starts or stops a unit, and waits until that is done.
     borrowing func change(_ unit: String, to isStarted: Bool) throws(Failure) {
+        let job = try begin(isStarted ? .start : .stop, unit)
         let what = "\(isStarted ? "start" : "stop") \(unit)"
-        let call = try unsafe Call(bus, isStarted ? "StartUnit" : "StopUnit", what)
-        try call.append(unit)
-        try call.append("replace")
-        let reply = try call.send(what)
-        let job = try reply.text("o", what)
         // Other units' signals do not prolong it.
         let deadline = BootClock.milliseconds + Int(Self.patience / 1000)
-        while true {
-            var message: OpaquePointer?
-            guard BootClock.milliseconds < deadline else { throw Failure(description: "\(what): not done in time") }
-            let code = unsafe sd_bus_process(bus, &message)
-            try Self.check(what, code)
-            if let message = unsafe message {
-                let found = unsafe Message(message)
-                guard unsafe sd_bus_message_is_signal(message, Self.manager, "JobRemoved") > 0 else { continue }
-                var number: UInt32 = 0
-                try Self.check(what, unsafe sd_bus_message_read_basic(message, CChar(UInt8(ascii: "u")), &number))
-                guard try found.text("o", what) == job else { continue }
-                _ = try found.text("s", what)
-                let result = try found.text("s", what)
-                guard result == "done" else { throw Failure(description: "\(what): \(result)") }
-                return
-            }
-            if code == 0 {
-                let waited = unsafe sd_bus_wait(bus, UInt64(max(0, deadline - BootClock.milliseconds)) * 1000)
-                if waited != -EINTR { try Self.check(what, waited) }
-            }
+        while BootClock.milliseconds < deadline {
+            let ended = try ended(within: max(0, deadline - BootClock.milliseconds))
+            guard let mine = ended.first(where: { $0.job == job }) else { continue }
+            guard mine.result == "done" else { throw Failure(description: "\(what): \(mine.result)") }
+            return
         }
+        throw Failure(description: "\(what): not done in time")
+    }
+
+    enum Event {
+        case nothing, other
+        case job(Ended)
+    }
+
+    /// The next thing that process 1 has said, without waiting.
+    borrowing func next(_ what: String) throws(Failure) -> Event {
+        var message: OpaquePointer?
+        let code = unsafe sd_bus_process(bus, &message)
+        try Self.check(what, code)
+        guard let message = unsafe message else { return code == 0 ? .nothing : .other }
+        let found = unsafe Message(message)
+        guard unsafe sd_bus_message_is_signal(message, Self.manager, "JobRemoved") > 0 else { return .other }
+        var number: UInt32 = 0
+        try Self.check(what, unsafe sd_bus_message_read_basic(message, CChar(UInt8(ascii: "u")), &number))
+        let job = try found.text("o", what)
+        _ = try found.text("s", what)
+        return .job(Ended(job: job, result: try found.text("s", what)))
+    }
+
+    borrowing func wait(milliseconds: Int, _ what: String) throws(Failure) {
+        let waited = unsafe sd_bus_wait(bus, UInt64(max(0, milliseconds)) * 1000)
+        if waited != -EINTR { try Self.check(what, waited) }
+    }
+
+    borrowing func call(_ member: String, _ what: String) throws(Failure) -> Call {
+        try unsafe Call(bus, member, what)
     }
 
     /// Sends a signal to a unit's main process.
     borrowing func signal(_ unit: String, _ number: Int32) throws(Failure) {
         let what = "signal \(number) to \(unit)"
-        let call = try unsafe Call(bus, "KillUnit", what)
+        let call = try call("KillUnit", what)
         try call.append(unit)
         try call.append("main")
         try call.append(number)
@@ -77,7 +88,7 @@ import Linux
     }
 
     /// A message that came; freed with this value.
-    @safe private struct Message: ~Copyable {
+    @safe struct Message: ~Copyable {
         let pointer: OpaquePointer
         init(_ pointer: OpaquePointer) { unsafe self.pointer = pointer }
         deinit { _ = unsafe sd_bus_message_unref(pointer) }
@@ -93,7 +104,7 @@ import Linux
     }
 
     /// A message that goes.
-    @safe private struct Call: ~Copyable {
+    @safe struct Call: ~Copyable {
         private let bus: OpaquePointer
         private let message: Message
 

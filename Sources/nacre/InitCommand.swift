@@ -85,7 +85,10 @@ struct InitCommand: ParsableCommand {
             }
         }
         try remember(results, cluster)
-        return try PolicyStep.establish(session, manifest, results, timeout: timeout, output)
+        let established = try PolicyStep.establish(session, manifest, results, timeout: timeout, output)
+        let kubeconfig = try cluster.writeKubeconfig(secret)
+        output.note("nacre: kubectl --kubeconfig \(kubeconfig): the owner's access, for 30 days")
+        return ReadyStep.wait(session, established, timeout: max(timeout, 600), output)
     }
 
     /// An older copy of a disk than was seen is refused from now on.
@@ -108,7 +111,7 @@ struct InitCommand: ParsableCommand {
                 case .success(let status):
                     [
                         "name": .string(result.node.name), "result": "member", "phase": .string(status.phase.rawValue),
-                        "stateDisk": .string(status.disk),
+                        "stateDisk": .string(status.disk), "ready": .bool(status.kubernetes?.isReady ?? false),
                     ]
                 case .failure(let finding):
                     ["name": .string(result.node.name), "result": "failed", "reason": .string(finding.reason)]
@@ -125,7 +128,9 @@ struct InitCommand: ParsableCommand {
                 switch result.result {
                 case .success(let status):
                     let id = status.membership.map { Hex.encode($0.identity.clusterID) } ?? "-"
-                    Report.out("\(result.node.name)  member of \(id)  state disk: \(Report.plain(status.disk))\n")
+                    let ready = status.kubernetes?.isReady == true ? "  Ready" : ""
+                    Report.out(
+                        "\(result.node.name)\(ready)  member of \(id)  state disk: \(Report.plain(status.disk))\n")
                 case .failure(let finding): Report.out("\(result.node.name)  FAILED  \(Report.plain("\(finding)"))\n")
                 }
             }

@@ -51,7 +51,8 @@ struct StatusCommand: ParsableCommand {
             return (
                 [
                     "phase": .string(status.phase.rawValue), "stateDisk": .string(status.disk),
-                    "ready": .bool(status.phase == .run),
+                    "ready": .bool(status.kubernetes?.isReady ?? false),
+                    "kubernetes": status.kubernetes?.json ?? .null,
                     "verified": ["at": now, "verdict": "accept", "reason": "ok"],
                     "phases": .array(
                         status.timings.map {

@@ -99,7 +99,10 @@ struct UpCommand: ParsableCommand {
             result.document = try cluster.document() ?? result.document
         }
         switch output.output {
-        case .json: Report.out(result.json.compact + "\n")
+        case .json:
+            var json = result.json.object ?? [:]
+            if !initialised.isEmpty { json["kubeconfig"] = .string(cluster.kubeconfigPath) }
+            Report.out(JSON.object(json).compact + "\n")
         case .text:
             for node in result.nodes { judge.report(node.node.name, output) }
             for line in Self.text(result) { Report.out(line + "\n") }

@@ -1,0 +1,225 @@
+import Attestation
+import Bytes
+import Cluster
+import Glibc
+import Kubernetes
+import Linux
+
+/// What a member does for Kubernetes from then on: it enrols, writes what its services read, has process 1 start them in
+/// order, follows the mesh, and renews its certificates. One thread, which never ends.
+struct KubernetesNode: ~Copyable {
+    private let node: ClusterNode
+    private var status: KubernetesStatus
+    private var bus: ServiceBus?
+    private var plan: UnitPlan?
+    /// Jobs of process 1 that the plan waits for.
+    private var jobs: [String: NodeUnit] = [:]
+    private var configuration: NodeConfiguration?
+    private var renewal = Instant(seconds: 0)
+    /// When the mesh is asked next, by the boot's clock.
+    private var nextMesh = 0
+    private var meshRevision = 0
+    private var lastProblem = ""
+
+    /// Milliseconds: how long the thread looks away at most.
+    private static let tick = 250
+    private static let versionFile = "/usr/lib/nacre/kubernetes/version"
+
+    init(node: ClusterNode) {
+        self.node = node
+        status = KubernetesStatus(version: (try? File.text(Self.versionFile, limit: 256)) ?? "none")
+    }
+
+    mutating func run() {
+        while node.status.phase != .run { BootClock.sleep(milliseconds: UInt32(Self.tick)) }
+        reached("member")
+        publish()
+        while true {
+            if configuration == nil || Instant.now >= renewal { enrol() }
+            if configuration != nil {
+                follow()
+                startUnits()
+            }
+            publish()
+            waitForJobs()
+        }
+    }
+
+    // MARK: Steps
+
+    /// Certificates, files, and from then on the mesh. What fails is tried again.
+    private mutating func enrol() {
+        let network = Self.network()
+        do throws(Finding) {
+            let enrolment = try node.enrol(
+                endpoints: network.endpoints, linkLocalInterface: network.linkLocalInterface)
+            let isRenewal = configuration != nil
+            reached("enrolled")
+            configuration = enrolment.configuration
+            renewal = enrolment.renewal
+            status.notAfter = enrolment.notAfter
+            status.index = enrolment.configuration.index
+            status.failure = nil
+            try write(enrolment.configuration)
+            reached("files")
+            if isRenewal {
+                plan?.renew()
+            } else {
+                plan = UnitPlan(role: enrolment.configuration.role)
+                status.phase = .start
+            }
+            nextMesh = 0
+        } catch {
+            failed(error)
+            // With certificates still good there is time; without any, somebody waits.
+            if configuration != nil { renewal = Instant(seconds: Instant.now.seconds + 10) }
+        }
+    }
+
+    /// Hears what is new in the mesh, and tells its services.
+    private mutating func follow() {
+        let revision = node.meshRevision
+        guard BootClock.milliseconds >= nextMesh || revision != meshRevision else { return }
+        meshRevision = revision
+        let network = Self.network()
+        do throws(Finding) {
+            let changed = try node.refreshMesh(
+                endpoints: network.endpoints, linkLocalInterface: network.linkLocalInterface)
+            if let changed {
+                configuration = changed
+                try write(changed)
+                if plan?.isActive(NodeUnit.reloadedForPeers) == true { command(.reload, NodeUnit.reloadedForPeers) }
+            }
+            nextMesh = BootClock.milliseconds + ClusterNode.meshInterval * 1000
+        } catch {
+            nextMesh = BootClock.milliseconds + ClusterNode.meshInterval * 1000
+            failed(error)
+            if error.family == "revoked" { withdraw() }
+        }
+    }
+
+    private mutating func startUnits() {
+        guard var plan else { return }
+        for step in plan.begin(at: BootClock.milliseconds) {
+            if let job = command(step.verb == .start ? .start : .restart, step.unit) {
+                jobs[job] = step.unit
+            } else {
+                plan.ended(step.unit, isDone: false, at: BootClock.milliseconds)
+            }
+        }
+        self.plan = plan
+    }
+
+    private mutating func waitForJobs() {
+        do throws(ServiceBus.Failure) {
+            if bus == nil { bus = try ServiceBus.connect() }
+            guard let ended = try bus?.ended(within: Self.tick) else { return }
+            for job in ended {
+                guard let unit = jobs.removeValue(forKey: job.job) else { continue }
+                let isDone = job.result == "done"
+                plan?.ended(unit, isDone: isDone, at: BootClock.milliseconds)
+                if isDone {
+                    reached(unit.rawValue)
+                } else {
+                    failed(
+                        Finding(
+                            "node-unit", claim: unit.rawValue, expected: "started", actual: job.result,
+                            source: "systemd", next: "the node tries again; its journal says why"))
+                }
+            }
+            if plan?.isComplete == true, status.phase == .start {
+                status.phase = .run
+                status.failure = nil
+                reached("services")
+            }
+        } catch { lostBus(error) }
+    }
+
+    /// The owner has revoked this node: nothing of the cluster goes on here.
+    private mutating func withdraw() {
+        guard let units = plan?.units else { return }
+        status.phase = .revoked
+        for unit in units.reversed() where unit != .firewall { command(.stop, unit) }
+        plan = nil
+        configuration = nil
+        renewal = Instant(seconds: 0)
+        publish()
+    }
+
+    // MARK: Words to process 1, files and reports
+
+    @discardableResult
+    private mutating func command(_ verb: ServiceBus.Verb, _ unit: NodeUnit) -> String? {
+        do throws(ServiceBus.Failure) {
+            if bus == nil { bus = try ServiceBus.connect() }
+            return try bus?.begin(verb, unit.rawValue)
+        } catch {
+            lostBus(error)
+            return nil
+        }
+    }
+
+    /// Whatever was under way is begun again: starting what runs does nothing.
+    private mutating func lostBus(_ error: ServiceBus.Failure) {
+        bus = nil
+        for unit in jobs.values { plan?.ended(unit, isDone: false, at: BootClock.milliseconds) }
+        jobs = [:]
+        failed(Finding("node-unit", claim: "process 1", expected: "an answer", actual: error.description))
+    }
+
+    private func write(_ configuration: NodeConfiguration) throws(Finding) {
+        do {
+            for folder in ["/run/nacre/kubernetes/pki", "/run/nacre/mesh", "/run/cni/net.d"] {
+                try File.makeFolders(folder, mode: 0o755)
+            }
+            for file in try configuration.files() { try file.write() }
+        } catch { throw Finding("node-files", claim: "/run/nacre", expected: "written", actual: "\(error)") }
+    }
+
+    private mutating func reached(_ name: String) {
+        status.reached(name, at: BootClock.milliseconds)
+        Journal.write(.info, "kubernetes: \(name)", ["NACRE_PHASE": "kubernetes", "NACRE_STAGE": name])
+    }
+
+    /// Said once for as long as it stays the same.
+    private mutating func failed(_ finding: Finding) {
+        status.failure = finding
+        guard lastProblem != finding.description else { return }
+        lastProblem = finding.description
+        node.report("kubernetes: \(finding)")
+    }
+
+    private func publish() { node.tell(status) }
+
+    /// What can change at any time: addresses come and go.
+    private static func network() -> NodeNetwork {
+        func text(_ path: String) -> String { (try? File.text(path, limit: 1 << 20)) ?? "" }
+        let interfaces = (try? File.names(in: "/sys/class/net")) ?? []
+        return NodeNetwork(
+            cards: Set(interfaces.filter { File.exists("/sys/class/net/\($0)/device") }),
+            routes: text("/proc/net/route"), tree: text("/proc/net/fib_trie"), ipv6: text("/proc/net/if_inet6"))
+    }
+}
+
+extension NodeFile {
+    /// Whole or not at all; on a file system in memory, so nothing is flushed.
+    fileprivate func write() throws(SystemError) {
+        switch contents {
+        case .published(let bytes):
+            let result = unsafe bytes.withUnsafeBytes { unsafe Self.replace($0, path, mode) }
+            try result.get()
+        case .secret(let held):
+            try held.secret.withBytes { (span) throws(SystemError) in
+                try unsafe span.withUnsafeBytes { unsafe Self.replace($0, path, mode) }.get()
+            }
+        }
+    }
+
+    private static func replace(
+        _ bytes: UnsafeRawBufferPointer, _ path: String, _ mode: UInt32
+    ) -> Result<Void, SystemError> {
+        do throws(SystemError) {
+            return .success(unsafe try File.replace(path, with: bytes, mode: mode, isFlushed: false))
+        } catch { return .failure(error) }
+    }
+}
