@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help up down image image-debug image-simulated image-simulated-tdx nacre bin completions man install setup lock lint clean test test-fast test-full test-faults test-build test-unit test-integration test-boot bench targets fuzz fuzz-build test-fuzz disk-guest
+.PHONY: help up down image image-debug image-simulated image-simulated-tdx nacre bin completions man install setup lock lint clean test test-fast test-full test-faults test-cluster test-build test-unit test-integration test-boot bench targets fuzz fuzz-build test-fuzz disk-guest
 
 help:
 	@echo 'make up         everything: dependencies, image, local node booted and verified'
@@ -15,6 +15,7 @@ help:
 	@echo 'make test-fast  the tests that boot no image;  make test-full: with all the mutations'
 	@echo 'make test-boot  the long boot tests on both profiles, and everything built twice and compared'
 	@echo 'make test-faults  the state disk under attacks and power cuts (CUTS=N, SEED=N)'
+	@echo 'make test-cluster  a control plane and a worker until both are Ready, pods on them, a restart (about 20 minutes)'
 	@echo 'make fuzz       a million runs per family of parsers (FUZZ_RUNS=N, FUZZ_TARGETS="snp-report …")'
 	@echo 'make bench      verification against raw OpenSSL and dcap-qvl, key releases;  make targets: sizes, build and boot times'
 	@echo 'make lock       pin the packages of today;  make lint, make down, make clean'
@@ -218,3 +219,8 @@ targets: image
 
 clean:
 	rm -rf build .build-release .build-init .build-fuzz .build
+
+# Real nodes of Kubernetes under emulation: too long for CI.
+test-cluster: test-build image
+	NACRE_REQUIRE_BOOT=1 NACRE_CLUSTER=1 NACRE_IMAGE=$(CURDIR)/build/image NACRE=$(CURDIR)/build/bin/nacre \
+		$(STAGE) cluster tools/swift-test --skip-build --filter '^$(INTEGRATION)\..*KubernetesTests'

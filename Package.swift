@@ -74,6 +74,7 @@ let package = Package(
         room("DiskFormat", ["Bytes", "Crypto"]),
         room("StateDisk", ["Bytes", "Crypto", "DiskFormat", "Host", "Linux", "CLinux", "CCryptsetup"]),
         room("Kubernetes", ["Bytes", "Crypto", "DiskFormat"]),
+        room("KubernetesAPI", ["Bytes", "Crypto", "HTTP", "DiskFormat", "Kubernetes"]),
         room("Cluster", ["Bytes", "Crypto", "DiskFormat", "Kubernetes", "Manifest", "Attestation", "AttestedTLS"]),
         room(
             "NodeService",
@@ -99,7 +100,7 @@ let package = Package(
             name: "bootstrapper",
             dependencies: [
                 "Bytes", "Crypto", "Linux", "TPMDevice", "Attestation", "AttestedTLS", "DiskFormat", "StateDisk",
-                "Kubernetes", "Cluster", "NodeService",
+                "Kubernetes", "KubernetesAPI", "Cluster", "NodeService",
                 "CSystemd",
                 "CLinux",
             ],
@@ -138,6 +139,7 @@ let package = Package(
             name: "SyntheticNode", dependencies: ["Bytes", "Crypto", "TPM", "Manifest", "Attestation"],
             path: "Tests/SyntheticNode", swiftSettings: strict),
         tests("Bytes"),
+        tests("KubernetesAPI", ["Crypto", "HTTP", "DiskFormat", "Kubernetes", "Linux"]),
         tests("Crypto"),
         tests("HTTP"),
         tests("GPT"),

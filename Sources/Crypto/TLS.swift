@@ -75,6 +75,8 @@ public enum TLSClient {
         /// Anybody: the certificate is not checked against any authority or name, only that the peer holds its key. For
         /// evidence, which carries its own proof; never for secrets.
         case unauthenticated
+        /// Whom this authority names as the host that was asked for, by DNS name or by address (RFC 6125), now.
+        case authority(Certificate)
     }
 
     /// Connects, handshakes TLS 1.3 and returns the open connection; `deadline` covers all of it and stays in force
@@ -100,6 +102,7 @@ public enum TLSClient {
         if let identity { try unsafe TLSContext.use(identity.certificate, identity.key, in: context) }
         switch authentication {
         case .unauthenticated: unsafe SSL_CTX_set_verify(context, SSL_VERIFY_NONE, nil)
+        case .authority(let authority): try unsafe TLSContext.trust(authority, host, in: context)
         }
         let connection = try unsafe TLSConnection(context, socket, deadline: deadline)
         // RFC 6066 §3: literal addresses are not permitted as server names.
@@ -130,6 +133,18 @@ private enum TLSContext {
         ERR_clear_error()
         _ = unsafe SSL_CTX_ctrl(context, SSL_CTRL_SET_SESS_CACHE_MODE, Int(SSL_SESS_CACHE_OFF), nil)
         return unsafe context
+    }
+
+    /// Only what `authority` has signed itself, for `host`.
+    static func trust(_ authority: Certificate, _ host: String, in context: OpaquePointer) throws(CryptoError) {
+        guard let store = unsafe SSL_CTX_get_cert_store(context), let wanted = unsafe SSL_CTX_get0_param(context),
+            unsafe X509_STORE_add_cert(store, authority.handle) == 1
+        else { throw CryptoError.library("an authority for TLS") }
+        let isNamed =
+            IPAddress(host) == nil
+            ? unsafe X509_VERIFY_PARAM_set1_host(wanted, host, 0) : unsafe X509_VERIFY_PARAM_set1_ip_asc(wanted, host)
+        guard isNamed == 1 else { throw CryptoError(.form, "not a host's name or address: \(host)") }
+        unsafe SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nil)
     }
 
     static func use(_ certificate: Certificate, _ key: PrivateKey, in context: OpaquePointer) throws(CryptoError) {

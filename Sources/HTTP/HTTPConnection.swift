@@ -2,8 +2,8 @@ import Bytes
 
 /// Reads and writes HTTP/1.1 messages (RFC 9112) over a stream, strictly and within bounds.
 ///
-/// Narrower than the RFC: lines end in CR LF, bodies have a Content-Length and are never chunked, no field stands
-/// twice, no line folding, only the origin form of targets. Two readers cannot disagree about where such a message ends.
+/// Narrower than the RFC: lines end in CR LF, requests have a Content-Length and are never chunked, no field stands twice,
+/// no line folding, only the origin form of targets. Two readers cannot disagree about where such a message ends.
 public final class HTTPConnection<Stream: ByteStream> {
     /// Longest start line and header together, bytes.
     public static var maximumHeader: Int { 16 << 10 }
@@ -40,7 +40,14 @@ public final class HTTPConnection<Stream: ByteStream> {
             throw HTTPError(.malformed, "not a status line")
         }
         let empty = status < 200 || status == 204 || status == 304
-        let body = empty ? [] : try body(fields, required: true, limit: bodyLimit)
+        let body: [UInt8]
+        if empty {
+            body = []
+        } else if fields["transfer-encoding"] != nil {
+            body = try chunks(fields, limit: bodyLimit)
+        } else {
+            body = try self.body(fields, required: true, limit: bodyLimit)
+        }
         return HTTPResponse(status: status, fields: fields, body: body)
     }
 
@@ -149,6 +156,57 @@ public final class HTTPConnection<Stream: ByteStream> {
         let body = Array(buffer.prefix(length))
         buffer.removeFirst(length)
         return body
+    }
+
+    /// Longest line with a chunk's size: 16 hexadecimal digits, and what is ignored of extensions is refused.
+    private static var maximumChunkLine: Int { 16 }
+
+    /// A body in chunks (RFC 9112 §7.1), without extensions and without trailers.
+    private func chunks(_ fields: [String: String], limit: Int) throws(HTTPError) -> [UInt8] {
+        guard fields["transfer-encoding"]?.lowercased() == "chunked", fields["content-length"] == nil else {
+            throw HTTPError(.unsupported, "only chunked, and no Content-Length beside it")
+        }
+        var body: [UInt8] = []
+        while true {
+            let size = try chunkSize()
+            guard size <= limit - body.count else { throw HTTPError(.tooLarge, "body above \(limit) bytes") }
+            body += try take(size)
+            guard try take(2) == [0x0D, 0x0A] else {
+                throw HTTPError(.malformed, "a chunk without its end, or a trailer")
+            }
+            if size == 0 { return body }
+        }
+    }
+
+    private func chunkSize() throws(HTTPError) -> Int {
+        var digits: [UInt8] = []
+        while true {
+            let byte = try take(1)
+            if byte == [0x0D] { break }
+            digits += byte
+            guard digits.count <= Self.maximumChunkLine else { throw HTTPError(.malformed, "not a chunk's size") }
+        }
+        guard try take(1) == [0x0A], digits.allSatisfy({ Self.isHexDigit($0) }),
+            let size = Int(String(decoding: digits, as: UTF8.self), radix: 16)
+        else { throw HTTPError(.malformed, "not a chunk's size") }
+        return size
+    }
+
+    private static func isHexDigit(_ byte: UInt8) -> Bool {
+        (0x30...0x39).contains(byte) || (0x41...0x46).contains(byte) || (0x61...0x66).contains(byte)
+    }
+
+    /// The next `count` bytes of the stream.
+    private func take(_ count: Int) throws(HTTPError) -> [UInt8] {
+        while buffer.count < count {
+            // As much as there is: chunks come many at once.
+            guard try receive(max(count - buffer.count, 4096)) else {
+                throw HTTPError(.transport, "the stream ended inside a chunk")
+            }
+        }
+        let taken = Array(buffer.prefix(count))
+        buffer.removeFirst(count)
+        return taken
     }
 
     /// Adds what the stream has to the buffer; `false` at its end.

@@ -78,10 +78,9 @@ public struct NodeConfiguration: Sendable {
     static let pki = directory + "/pki"
 
     /// Where components of this node find the API server: a control plane asks its own.
-    public var apiServer: String {
-        let plane = role == .controlPlane ? index : planes.map(\.index).min() ?? index
-        return "https://\(plane.address):\(NetworkPlan.apiPort)"
-    }
+    public var apiServer: String { "https://\(apiServerIndex.address):\(NetworkPlan.apiPort)" }
+    /// Of that control plane.
+    public var apiServerIndex: NodeIndex { role == .controlPlane ? index : planes.map(\.index).min() ?? index }
 
     /// Every file of the node, sorted by path. Directories are made by whoever writes them.
     public func files() throws(CryptoError) -> [NodeFile] {

@@ -3,6 +3,7 @@ import Bytes
 import Cluster
 import Glibc
 import Kubernetes
+import KubernetesAPI
 import Linux
 
 /// What a member does for Kubernetes from then on: it enrols, writes what its services read, has process 1 start them in
@@ -20,6 +21,8 @@ struct KubernetesNode: ~Copyable {
     private var nextMesh = 0
     private var meshRevision = 0
     private var lastProblem = ""
+    /// When the API server is asked next whether this node is Ready, by the boot's clock.
+    private var nextQuestion = 0
 
     /// Milliseconds: how long the thread looks away at most.
     private static let tick = 250
@@ -39,6 +42,7 @@ struct KubernetesNode: ~Copyable {
             if configuration != nil {
                 follow()
                 startUnits()
+                askForReadiness()
             }
             publish()
             waitForJobs()
@@ -133,6 +137,28 @@ struct KubernetesNode: ~Copyable {
                 reached("services")
             }
         } catch { lostBus(error) }
+    }
+
+    /// By the kubelet's own certificate, which may read its own node. Often until it is Ready for the first time.
+    private mutating func askForReadiness() {
+        guard let configuration, plan?.isActive(.kubelet) == true, BootClock.milliseconds >= nextQuestion else {
+            return
+        }
+        do throws(APIError) {
+            let client = try APIClient(configuration, as: .kubelet)
+            status.isReady = try client.isReady(configuration.name, deadline: .seconds(5))
+            if status.isReady { reached("ready") }
+        } catch {
+            status.isReady = false
+            if status.phase == .run {
+                failed(
+                    Finding(
+                        "kubernetes-api", claim: configuration.apiServer, expected: "an answer", actual: error.message,
+                        next: "the node asks again"))
+            }
+        }
+        nextQuestion = BootClock.milliseconds + (status.isReady ? 10_000 : 1000)
+        if status.isReady { status.failure = nil }
     }
 
     /// The owner has revoked this node: nothing of the cluster goes on here.

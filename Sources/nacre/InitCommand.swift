@@ -25,6 +25,8 @@ struct InitCommand: ParsableCommand {
     var eraseDisk: [String] = []
     @Option(help: "Seconds that a node may take to answer.")
     var timeout: Int = 300
+    @Flag(inversion: .prefixedNo, help: "End only when every node is Ready in Kubernetes.")
+    var wait = true
 
     func validate() throws {
         guard (1...86_400).contains(timeout) else { throw ValidationError("--timeout must be 1 to 86400 seconds") }
@@ -33,7 +35,8 @@ struct InitCommand: ParsableCommand {
     func run() throws {
         try NodeJudgement.reporting(output) {
             let cluster = try directory.cluster()
-            let results = try Self.initialise(cluster, passphrase, erase: eraseDisk, timeout: timeout, output)
+            let results = try Self.initialise(
+                cluster, passphrase, erase: eraseDisk, timeout: timeout, waits: wait, output)
             Self.report(results, output)
             try Self.conclude(results)
         }
@@ -47,7 +50,7 @@ struct InitCommand: ParsableCommand {
 
     /// Control planes first: workers need one.
     static func initialise(
-        _ cluster: LocalCluster, _ passphrase: PassphraseOptions, erase: [String] = [], timeout: Int,
+        _ cluster: LocalCluster, _ passphrase: PassphraseOptions, erase: [String] = [], timeout: Int, waits: Bool,
         _ output: OutputOptions
     ) throws -> [NodeResult] {
         guard let present = try cluster.document() else {
@@ -88,7 +91,7 @@ struct InitCommand: ParsableCommand {
         let established = try PolicyStep.establish(session, manifest, results, timeout: timeout, output)
         let kubeconfig = try cluster.writeKubeconfig(secret)
         output.note("nacre: kubectl --kubeconfig \(kubeconfig): the owner's access, for 30 days")
-        return ReadyStep.wait(session, established, timeout: max(timeout, 600), output)
+        return waits ? ReadyStep.wait(session, established, timeout: max(timeout, 900), output) : established
     }
 
     /// An older copy of a disk than was seen is refused from now on.

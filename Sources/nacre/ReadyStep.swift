@@ -21,7 +21,9 @@ enum ReadyStep {
         while true {
             var isWaiting = false
             for index in results.indices {
-                guard case .success(let last) = results[index].result, last.kubernetes?.isReady != true else { continue }
+                guard case .success(let last) = results[index].result, last.kubernetes?.isReady != true else {
+                    continue
+                }
                 let node = results[index].node
                 let result: Result<NodeStatus, Finding>
                 do throws(Finding) {

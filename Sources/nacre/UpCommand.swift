@@ -44,6 +44,8 @@ struct UpCommand: ParsableCommand {
     var allowDebug = false
     @Option(help: "Seconds that a node has from its start to its verdict.")
     var timeout: Int = 600
+    @Flag(inversion: .prefixedNo, help: "End only when every node is Ready in Kubernetes.")
+    var wait = true
 
     func validate() throws {
         guard (1...86_400).contains(timeout) else { throw ValidationError("--timeout must be 1 to 86400 seconds") }
@@ -95,7 +97,7 @@ struct UpCommand: ParsableCommand {
         }
         var initialised: [InitCommand.NodeResult] = []
         if result.isVerified, passphrase.isAvailable {
-            initialised = try InitCommand.initialise(cluster, passphrase, timeout: timeout, output)
+            initialised = try InitCommand.initialise(cluster, passphrase, timeout: timeout, waits: wait, output)
             result.document = try cluster.document() ?? result.document
         }
         switch output.output {

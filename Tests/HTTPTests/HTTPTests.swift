@@ -120,4 +120,37 @@ private final class Memory: ByteStream {
             _ = try? HTTPConnection(Memory(mutate(whole, with: &generator))).readRequest(bodyLimit: 3)?.query
         }
     }
+
+    @Test func `a response in chunks is read whole, and cut anywhere it is refused`() throws {
+        let text =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1A\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n\r\n"
+        let bytes = Array(text.utf8)
+        let body = Array("helloabcdefghijklmnopqrstuvwxyz".utf8)
+        for piece in [1, 7, 4096] {
+            let http = HTTPConnection(Memory(bytes, piece: piece))
+            #expect(try http.readResponse(bodyLimit: 31).body == body)
+        }
+        #expect(throws: HTTPError.self) { try HTTPConnection(Memory(bytes)).readResponse(bodyLimit: 30) }
+        for count in bytes.indices {
+            #expect(throws: HTTPError.self) {
+                try HTTPConnection(Memory(Array(bytes.prefix(count)))).readResponse(bodyLimit: 100)
+            }
+        }
+    }
+
+    @Test(arguments: [
+        "Transfer-Encoding: gzip\r\n\r\n0\r\n\r\n", "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n1;x=y\r\na\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n0\r\nTrailer: 1\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n7FFFFFFFFFFFFFFF\r\na\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\na\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n1\na\r\n0\r\n\r\n",
+    ]) func `chunks of another form are refused`(rest: String) {
+        #expect(throws: HTTPError.self) {
+            try HTTPConnection(Memory(Array("HTTP/1.1 200 OK\r\n\(rest)".utf8))).readResponse(bodyLimit: 100)
+        }
+    }
 }

@@ -44,6 +44,10 @@ enum Built {
         missing.isEmpty && runsAll
     }
 
+    static let cluster = ConditionTrait.enabled("about 20 minutes of Kubernetes under emulation: `make test-cluster`") {
+        missing.isEmpty && variable("NACRE_CLUSTER") == "1"
+    }
+
     /// Runs where the image in `directory` was built, and where all long cases are wanted.
     static func ifBuilt(_ directory: String) -> ConditionTrait {
         .enabled("no \(directory): `make image-simulated`, `make image-simulated-tdx`") {

@@ -18,7 +18,7 @@ extension IntegrationTests {
             #expect(before["clusterID"] == nil)
 
             let first = try await node.nacre(
-                "init", "--dir", node.directory, "--passphrase-file", words, "-o", "json")
+                "init", "--dir", node.directory, "--passphrase-file", words, "--no-wait", "-o", "json")
             try #require(first.status == 0, "\(first.errors)\(first.text)")
             let result = try JSON(parsing: first.output)
             let id = try #require(result["clusterID"]?.string)
@@ -33,7 +33,7 @@ extension IntegrationTests {
             }
 
             let again = try await node.nacre(
-                "init", "--dir", node.directory, "--passphrase-file", words, "-o", "json")
+                "init", "--dir", node.directory, "--passphrase-file", words, "--no-wait", "-o", "json")
             #expect(again.status == 0, "\(again.errors)")
             #expect(try JSON(parsing: again.output)["clusterID"]?.string == id)
 

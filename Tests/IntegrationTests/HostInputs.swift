@@ -20,6 +20,8 @@ struct HostInputs: Sendable {
     var authority: SoftwareTPM.Authority?
     /// A machine whose folder holds this file gets it as one disk more.
     var secondDisk: String?
+    /// Everything on the cluster's segment is written to this file of each machine's folder (pcap).
+    var capture: String?
 
     /// The folder of the firmware to start with.
     func firmware(in folder: TemporaryFolder) throws -> String {
@@ -80,6 +82,7 @@ struct HostInputs: Sendable {
         }
         // Lines before the program is started, and words at the end of its command.
         var wrapped: [(program: String, before: String, arguments: [String])] = []
+        if let capture { arguments += ["-object", "filter-dump,id=capture,netdev=net1,file=\(capture)"] }
         if !arguments.isEmpty || secondDisk != nil {
             let more = secondDisk.map { name in
                 "[ -f \(name) ] && set -- \"$@\" -drive if=none,id=second,format=raw,file=\(name) "

@@ -52,6 +52,9 @@ final class LocalNode: Sendable {
 
     func down() async throws -> Tool.Output { try await run([Built.nacre, "down", "--dir", directory, "-o", "json"]) }
 
+    /// Another program, beside the node.
+    func tool(_ command: [String]) async throws -> Tool.Output { try await run(command) }
+
     func nacre(_ arguments: String...) async throws -> Tool.Output { try await nacre(arguments) }
     func nacre(_ arguments: [String]) async throws -> Tool.Output { try await run([Built.nacre] + arguments) }
 

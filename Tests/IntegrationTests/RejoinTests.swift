@@ -16,7 +16,7 @@ extension IntegrationTests {
             let words = try folder.file("passphrase", "correct horse battery\n")
             let cluster = try LocalNode(
                 host: HostInputs(secondDisk: "second.img"),
-                options: ["--workers", "1", "--passphrase-file", words])
+                options: ["--workers", "1", "--passphrase-file", words, "--no-wait"])
             let story = Story(cluster: cluster, words: words)
 
             let first = try await cluster.up()
@@ -81,8 +81,8 @@ extension IntegrationTests {
             #expect(try cluster.console().contains("foreign: a GPT partition table"))
             // Unless the owner says so for this very disk.
             let erased = try await cluster.nacre(
-                "init", "--dir", cluster.directory, "--passphrase-file", words, "--timeout", "1", "--erase-disk",
-                Self.plane, "-o", "json")
+                "init", "--dir", cluster.directory, "--passphrase-file", words, "--timeout", "1", "--no-wait",
+                "--erase-disk", Self.plane, "-o", "json")
             let node = try JSON(parsing: erased.output)["nodes"]?.array?.first
             #expect(node?["result"]?.string == "member", "\(erased.errors)")
             try await story.expectOpen(Self.plane, generation: 4, epoch: 2)
@@ -141,7 +141,8 @@ extension IntegrationTests {
         /// By the control plane; the worker's machine may be off.
         func expectRefused(_ command: String, _ reason: String) async throws {
             let result = try await cluster.nacre(
-                command, "--dir", cluster.directory, "--passphrase-file", words, "--timeout", "1", "-o", "json")
+                [command, "--dir", cluster.directory, "--passphrase-file", words, "--timeout", "1", "-o", "json"]
+                    + (command == "init" ? ["--no-wait"] : []))
             #expect(result.status != 0)
             let node = try JSON(parsing: result.output)["nodes"]?.array?.first
             #expect(node?["reason"]?.string?.hasPrefix(reason) == true, "\(command): \(node?.compact ?? "")")

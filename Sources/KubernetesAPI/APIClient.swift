@@ -1,0 +1,88 @@
+import Bytes
+import Crypto
+import DiskFormat
+import HTTP
+import Kubernetes
+
+/// Why a question to the API server has no answer.
+public struct APIError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// HTTP's status where there was an answer.
+    public let status: Int?
+    public let message: String
+
+    public init(_ message: String, status: Int? = nil) {
+        self.message = PlainText.line(message, limit: 400)
+        self.status = status
+    }
+
+    public var description: String { message }
+}
+
+/// Asks the cluster's API server (Kubernetes API, v1): one connection for each question, TLS 1.3 with a certificate of this
+/// node, the server known by the cluster's authority and by its address.
+public struct APIClient: Sendable {
+    /// Longest answer, bytes.
+    public static let maximumAnswer = 4 << 20
+
+    private let host: String
+    private let port: UInt16
+    private let authority: Certificate
+    private let identity: TLSIdentity
+
+    public init(host: String, port: UInt16, authority: Certificate, identity: TLSIdentity) {
+        self.host = host
+        self.port = port
+        self.authority = authority
+        self.identity = identity
+    }
+
+    /// The API server that a node's components ask, by the certificate of one of them.
+    public init(_ configuration: NodeConfiguration, as name: NodeCertificate) throws(APIError) {
+        guard let certificate = configuration.certificates[name], let key = configuration.keys[name],
+            let authority = configuration.authorities[name.authority]
+        else { throw APIError("no certificate \(name.rawValue)") }
+        self.init(
+            host: "\(configuration.apiServerIndex.address)", port: NetworkPlan.apiPort, authority: authority,
+            identity: TLSIdentity(certificate: certificate, key: key))
+    }
+
+    /// The object at `path`.
+    public func get(_ path: String, deadline: Deadline) throws(APIError) -> JSON {
+        let response: HTTPResponse
+        do {
+            let connection = try TLSClient.connect(
+                host, port: port, deadline: deadline, authentication: .authority(authority), identity: identity)
+            defer { connection.close() }
+            let http = HTTPConnection(connection)
+            try http.write(
+                HTTPRequest(target: path, fields: ["accept": "application/json", "connection": "close"]),
+                host: "\(host):\(port)")
+            response = try http.readResponse(bodyLimit: Self.maximumAnswer)
+        } catch { throw APIError("\(host):\(port): \(error)") }
+        let json: JSON
+        do throws(ParseError) { json = try JSON(parsing: response.body, limit: Self.maximumAnswer) } catch {
+            throw APIError("an answer that is no JSON: \(error)", status: response.status)
+        }
+        guard response.status == 200 else {
+            throw APIError(
+                "HTTP status \(response.status): \(json["message"]?.string ?? "no message")", status: response.status)
+        }
+        return json
+    }
+
+    /// Whether the API server says that this node is Ready; `false` for a node that it does not know yet.
+    public func isReady(_ node: NodeName, deadline: Deadline) throws(APIError) -> Bool {
+        do throws(APIError) {
+            return Self.isReady(try get("/api/v1/nodes/\(node)", deadline: deadline))
+        } catch {
+            if error.status == 404 { return false }
+            throw error
+        }
+    }
+
+    /// By the condition of that name (core/v1 NodeStatus).
+    static func isReady(_ node: JSON) -> Bool {
+        let conditions = node["status"]?["conditions"]?.array ?? []
+        return conditions.contains { $0["type"]?.string == "Ready" && $0["status"]?.string == "True" }
+    }
+}
