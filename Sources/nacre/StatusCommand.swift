@@ -91,6 +91,11 @@ struct StatusCommand: ParsableCommand {
             verified?["verdict"]?.string.map { verdict in
                 "last verdict: \(verdict) (\(verified?["reason"]?.string ?? "-")) at \(verified?["at"]?.string ?? "-")"
             } ?? "never verified")
+        if let kubernetes = node["kubernetes"], let phase = kubernetes["phase"]?.string {
+            let ready = kubernetes["ready"]?.bool == true ? "Ready" : "not Ready"
+            words.append("Kubernetes \(Report.plain(kubernetes["version"]?.string ?? "")): \(phase), \(ready)")
+            if let failure = kubernetes["failure"]?["reason"]?.string { words.append(Report.plain(failure)) }
+        }
         if let disk = node["stateDisk"]?.string { words.append("state disk: \(Report.plain(disk))") }
         let phases = (node["phases"]?.array ?? []).map { phase in
             let seconds = phase["seconds"].map(\.compact) ?? "-"
