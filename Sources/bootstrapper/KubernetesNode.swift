@@ -23,6 +23,10 @@ struct KubernetesNode: ~Copyable {
     private var lastProblem = ""
     /// When the API server is asked next whether this node is Ready, by the boot's clock.
     private var nextQuestion = 0
+    /// When it last said so or not.
+    private var lastAnswer = 0
+    /// Milliseconds: as long as Kubernetes itself waits for a node that is silent.
+    private static let oldestAnswer = 40_000
 
     /// Milliseconds: how long the thread looks away at most.
     private static let tick = 250
@@ -147,10 +151,12 @@ struct KubernetesNode: ~Copyable {
         do throws(APIError) {
             let client = try APIClient(configuration, as: .kubelet)
             status.isReady = try client.isReady(configuration.name, deadline: .seconds(5))
+            lastAnswer = BootClock.milliseconds
             if status.isReady { reached("ready") }
         } catch {
-            status.isReady = false
-            if status.phase == .run {
+            // What it said last holds for a while: an answer can be late.
+            if BootClock.milliseconds - lastAnswer > Self.oldestAnswer { status.isReady = false }
+            if status.phase == .run, !status.isReady {
                 failed(
                     Finding(
                         "kubernetes-api", claim: configuration.apiServer, expected: "an answer", actual: error.message,

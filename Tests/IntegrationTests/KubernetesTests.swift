@@ -107,7 +107,7 @@ extension IntegrationTests {
                 [Built.image + "/kubectl", "--kubeconfig", cluster.directory + "/kubeconfig", "--request-timeout=60s"]
                 + words
             var last = try await cluster.tool(command)
-            for _ in 0..<5 where last.status != 0 {
+            for _ in 0..<30 where last.status != 0 {
                 try await Task.sleep(for: .seconds(5))
                 last = try await cluster.tool(command)
             }
