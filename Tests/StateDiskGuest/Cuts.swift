@@ -27,6 +27,7 @@ extension Cases {
             for step in 2...Self.steps {
                 var open = try disk.open(key: epoch)
                 try open.mount(at: "/mnt")
+                try Load.run("/mnt", step: step)
                 try Content.write("/mnt/step\(step)", Content.bytes(UInt64(step), step * 10_000))
                 try note(disk, step)
                 if step.isMultiple(of: 3) {
@@ -47,6 +48,7 @@ extension Cases {
         for name in (0..<26).map({ "cut\($0)" }) {
             guard let disk = try? Disk(name) else { continue }
             noted(name) {
+                let untagged = Machine.untagged
                 let text = String(decoding: try disk.read(Self.notesOffset, 64), as: UTF8.self)
                 let step = text.split(whereSeparator: \.isWhitespace).dropFirst(2).first.flatMap { Int($0) } ?? 0
                 let state = try disk.state
@@ -65,10 +67,13 @@ extension Cases {
                     for number in 2...Self.steps where number <= step {
                         try Content.check("\(folder)/step\(number)", Content.bytes(UInt64(number), number * 10_000))
                     }
+                    try Load.check(folder, confirmed: step)
+                    try Load.run(folder, step: Self.steps + 1)
                     try Content.write("\(folder)/after", Content.bytes(99, 50_000))
                 }
                 try disk.mounted(key: UInt8(1 + epoch)) { try Content.check("\($0)/after", Content.bytes(99, 50_000)) }
                 try expect(try disk.ours().header.metadata.keyslots.count == 1, "two keyslots are left")
+                try expect(Machine.untagged == untagged, "the kernel met sectors without tags")
                 return "step \(step), epoch \(epoch), \(how)"
             }
         }

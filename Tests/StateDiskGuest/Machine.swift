@@ -40,6 +40,11 @@ enum Machine {
         return status
     }
 
+    /// How often the kernel read a sector whose tag is not of its bytes: changed ones, and those never written.
+    static var untagged: Int {
+        kernelLog().split(whereSeparator: \.isNewline).count { $0.contains("INTEGRITY AEAD ERROR") }
+    }
+
     /// The kernel's log since the start.
     static func kernelLog() -> String {
         var text: [UInt8] = []
