@@ -5,16 +5,17 @@ import Glibc
 import Host
 import Linux
 
-/// btrfs on the open disk. It never writes in place and reads nothing that it has not written whole, after a power cut
-/// neither: sectors without a tag yet, of which a new disk is full, are never asked for. (XFS' log holds parts of blocks, and
-/// its recovery reads the block first; ext4 reads inode tables that nobody wrote.) What making one writes does not grow with
-/// the disk, and its checksums show a single older sector that a host puts back together with its tag.
+/// btrfs on the open disk. What its superblock leads to was written whole, elsewhere, before: after a power cut too, sectors
+/// without a tag yet, of which a new disk is full, are never asked for. (XFS' log holds parts of blocks, and its recovery
+/// reads each block first. ext4 wants inode tables written, which grow with the disk.) What making one writes does not grow
+/// with the disk, and its checksums show an older sector of a file that a host puts back together with its tag.
 enum FileSystem {
+    static let type = "btrfs"
     static let program = "/usr/sbin/mkfs.btrfs"
     static let label = "nacre-state"
 
     static func prepare() {
-        let context = unsafe nacre_fsopen("btrfs")
+        let context = unsafe nacre_fsopen(type)
         if context >= 0 { close(context) }
     }
 
@@ -29,7 +30,7 @@ enum FileSystem {
         } catch { throw DiskError(error, device) }
         do {
             let log = try MemoryFile()
-            // No discard: nothing below takes one. One copy of everything: two on one disk are one disk.
+            // No discard: nothing below takes one. One copy of the metadata too: who damages one damages both.
             let arguments = [
                 "--quiet", "--force", "--nodiscard", "--label", label, "--metadata", "single", "--data", "single",
                 device,
@@ -41,7 +42,7 @@ enum FileSystem {
             ).run(limit: .seconds(120))
         } catch {
             throw DiskError(
-                "filesystem", device, expected: "a btrfs file system", actual: "\(error)", source: program,
+                "filesystem", device, expected: "a file system (\(type))", actual: "\(error)", source: program,
                 next: "boot again: the disk is formatted from the start")
         }
         do throws(SystemError) { try BlockFile(device, writing: true).flush() } catch { throw DiskError(error, device) }
@@ -52,7 +53,7 @@ enum FileSystem {
             throw DiskError(SystemError.last("create \(target)"), target)
         }
         let flags = UInt(MS_NOSUID | MS_NODEV | MS_NOATIME)
-        guard unsafe CLinux.mount(device, target, "btrfs", flags, "") == 0 else {
+        guard unsafe CLinux.mount(device, target, type, flags, "") == 0 else {
             throw DiskError(
                 "mount", target, expected: "the state disk's file system", actual: "\(SystemError.last("mount"))",
                 next: "the kernel's log says more; data that was changed on the disk is never handed out")

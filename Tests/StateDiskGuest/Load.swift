@@ -8,6 +8,12 @@ enum Load {
     static let folders = 6
     static let files = 40
     static let records = 12
+    /// Every how many files one is flushed before it gets its name.
+    static let flushed = 8
+
+    private static func log(_ steps: Range<Int>) -> [UInt8] {
+        (steps.lowerBound * records..<steps.upperBound * records).flatMap { Content.bytes(UInt64($0), 3000) }
+    }
 
     private static func folder(_ root: String, _ step: Int, _ number: Int) -> String {
         "\(root)/load-\(step)-\(number)"
@@ -17,13 +23,15 @@ enum Load {
     static func run(_ root: String, step: Int) throws {
         for number in 0..<folders {
             let here = folder(root, step, number)
-            try make(here)
+            try File.makeFolders(here, mode: 0o700)
             for index in 0..<files {
                 let seed = (step * folders + number) * files + index
                 let count = 50 + seed % 61 * 97
                 let file = try File("\(here)/new", O_CREAT | O_WRONLY | O_TRUNC, mode: 0o600)
                 try file.write(Content.bytes(UInt64(seed), count))
-                if index.isMultiple(of: 8), fsync(file.descriptor) != 0 { throw SystemError.last("fsync \(here)") }
+                if index.isMultiple(of: flushed), fsync(file.descriptor) != 0 {
+                    throw SystemError.last("fsync \(here)")
+                }
                 guard unsafe rename("\(here)/new", "\(here)/f\(seed)-\(count)") == 0 else {
                     throw SystemError.last("rename in \(here)")
                 }
@@ -42,25 +50,27 @@ enum Load {
         }
     }
 
-    /// Whatever a name leads to can be read to its end and holds nothing but what was written there; the log has every
-    /// record of the steps up to `confirmed`.
+    /// Whatever a name leads to can be read to its end and holds nothing but what was written there, the whole of it where
+    /// it was flushed first; the log has every record of the steps from 2 up to `confirmed`, and nothing but records.
     static func check(_ root: String, confirmed: Int) throws {
-        for name in try File.names(in: root) where name.hasPrefix("load-") {
-            for file in try File.names(in: "\(root)/\(name)") {
-                let found = try File.contents("\(root)/\(name)/\(file)", limit: 1 << 20)
-                let numbers = file.dropFirst().split(separator: "-").compactMap { Int($0) }
-                guard numbers.count == 2 else { continue }
+        for folder in try File.names(in: root) where folder.hasPrefix("load-") {
+            for name in try File.names(in: "\(root)/\(folder)") {
+                let found = try File.contents("\(root)/\(folder)/\(name)", limit: 1 << 20)
+                // Cut off before it got its name: nothing says which bytes it is to hold.
+                if name == "new" { continue }
+                let numbers = name.dropFirst().split(separator: "-").compactMap { Int($0) }
+                try expect(name.hasPrefix("f") && numbers.count == 2, "\(folder)/\(name) was never made")
                 let whole = Content.bytes(UInt64(numbers[0]), numbers[1])
-                try expect(whole.starts(with: found), "\(name)/\(file) holds other bytes")
+                try expect(whole.starts(with: found), "\(folder)/\(name) holds other bytes")
+                let isWhole = found.count == whole.count || !(numbers[0] % files).isMultiple(of: flushed)
+                try expect(isWhole, "\(folder)/\(name) lost flushed bytes")
             }
         }
-        guard confirmed >= 2 else { return }
-        let expected = (2 * records..<(confirmed + 1) * records).flatMap { Content.bytes(UInt64($0), 3000) }
-        let found = try File.contents("\(root)/log", limit: 1 << 26)
-        try expect(found.starts(with: expected), "the log lost records of step \(confirmed) or before")
-    }
-
-    private static func make(_ folder: String) throws {
-        guard unsafe mkdir(folder, 0o700) == 0 || errno == EEXIST else { throw SystemError.last("mkdir \(folder)") }
+        // The step that the cut interrupted may have got any part of its records onto the disk.
+        let first = 2
+        let last = max(first, confirmed + 1)
+        let found = File.exists("\(root)/log") ? try File.contents("\(root)/log", limit: 1 << 26) : []
+        try expect(log(first..<last + 1).starts(with: found), "the log holds other bytes")
+        try expect(found.starts(with: log(first..<last)), "the log lost records of step \(confirmed) or before")
     }
 }
