@@ -192,6 +192,9 @@ bench:
 	@tools/venv
 	.build-release/release/nacre-bench snp-warm
 	.build-release/release/nacre-bench channel
+	@loader=$$(tools/image-libraries) && if [ -n "$$loader" ]; then \
+		echo "$$loader .build-release/release/nacre-bench channel"; $$loader .build-release/release/nacre-bench channel; \
+	else echo 'bench: skipped: key releases with the image'"'"'s OpenSSL need its packages (make image)'; fi
 	.build-release/release/nacre-bench enrol
 	@if [ -f build/venv/nacre-requirements ] && [ -d $(VECTORS)/tdx ]; then \
 		NACRE_VENV=$(CURDIR)/build/venv .build-release/release/nacre-bench tdx --at 2026-08-20T00:00:00Z \

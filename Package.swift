@@ -115,7 +115,7 @@ let package = Package(
             name: "bench",
             dependencies: [
                 "Bytes", "Crypto", "COpenSSL", "SEVSNP", "TDX", "Manifest", "Attestation", "AttestedTLS", "DiskFormat",
-                "Cluster", "Kubernetes", "Linux", "SyntheticNode",
+                "Cluster", "Kubernetes", "Linux", "CLinux", "Host", "SyntheticNode",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

@@ -50,8 +50,8 @@ extension Appraisal {
         }
         held("tpm quote", "\(quote.signature.name) by key \(Hex.encode(area.name).prefix(20))…, nonce and values agree")
         try checkRoot(key, tpm)
-        let logs = try checkLogs(tpm, covered)
-        try checkRegisters(demanded, quote, covered, logs)
+        try checkLogs(tpm, covered)
+        try checkRegisters(demanded, quote, covered, tpm)
         claims["tpm"] = [
             "attestationKey": .hex(area.name), "resetCount": .integer(Int128(quote.attest.resetCount)),
             "clock": .integer(Int128(quote.attest.clock)), "pcrs": covered.json,
@@ -156,67 +156,84 @@ extension Appraisal {
     }
 
     /// Both logs, replayed to every value that the quote covers.
-    private mutating func checkLogs(
-        _ tpm: Evidence.TPMEvidence, _ covered: PCRBank
-    ) throws(Finding) -> (firmware: EventLog, userspace: UserspaceLog?) {
-        let firmware: EventLog
-        let userspace: UserspaceLog?
-        do {
-            firmware = try EventLog(parsing: tpm.eventLog)
-            userspace = tpm.userspaceLog.isEmpty ? nil : try UserspaceLog(parsing: tpm.userspaceLog)
-        } catch { throw EventLog.finding(for: error).family(Self.families) }
+    private mutating func checkLogs(_ tpm: Evidence.TPMEvidence, _ covered: PCRBank) throws(Finding) {
         // SHA-1 values may be quoted, but nothing is judged by them.
         var judged = PCRBank()
         for (bank, index, value) in covered.sorted where bank != .sha1 { judged[bank, index] = value }
-        let unexplained = try Self.tpm { () throws(TPMError) in
-            let unexplained = try firmware.verify(replaysTo: judged, userspace: userspace)
-            try firmware.verifyEventData()
-            try firmware.verifySeparators()
-            return unexplained
+        let key = LogCache.key(tpm.eventLog, tpm.userspaceLog)
+        let replay: LogReplay
+        let unexplained: [String]
+        if let known = LogCache.shared[key] {
+            replay = known
+            unexplained = try Self.tpm { () throws(TPMError) in try known.verify(replaysTo: judged) }
+        } else {
+            let logs = try Self.logs(tpm)
+            let new = LogReplay(logs.firmware, userspace: logs.userspace)
+            replay = new
+            unexplained = try Self.tpm { () throws(TPMError) in
+                let unexplained = try new.verify(replaysTo: judged)
+                try logs.firmware.verifyEventData()
+                try logs.firmware.verifySeparators()
+                return unexplained
+            }
+            LogCache.shared.keep(new, key)
         }
         unchecked += unexplained.map { "\($0): no log explains its value" }
         held(
             "event log",
-            "\(firmware.events.count) firmware and \(userspace?.records.count ?? 0) userspace events replay to "
-                + "the quoted values")
-        return (firmware, userspace)
+            "\(replay.firmwareEvents) firmware and \(replay.userspaceRecords) userspace events replay to the quoted values"
+        )
+    }
+
+    private static func logs(
+        _ tpm: Evidence.TPMEvidence
+    ) throws(Finding) -> (firmware: EventLog, userspace: UserspaceLog?) {
+        do {
+            return (
+                try EventLog(parsing: tpm.eventLog),
+                tpm.userspaceLog.isEmpty ? nil : try UserspaceLog(parsing: tpm.userspaceLog)
+            )
+        } catch { throw EventLog.finding(for: error).family(families) }
     }
 
     /// Every demanded register, quoted and equal; the first that differs is explained event by event.
     private mutating func checkRegisters(
         _ demanded: [(bank: HashAlgorithm, index: Int)], _ quote: Quote, _ covered: PCRBank,
-        _ logs: (firmware: EventLog, userspace: UserspaceLog?)
+        _ tpm: Evidence.TPMEvidence
     ) throws(Finding) {
         let manifest = reference.manifest
         var failure: Finding?
         var explanations: [JSON] = []
         for (bank, index) in demanded {
-            let claim = PCRBank.claim(bank, index)
+            // Only for messages.
+            func claim() -> String { PCRBank.claim(bank, index) }
             guard var expected = manifest.measurements.expected(bank, index, phase: manifest.phase) else {
                 throw Finding(
-                    "policy-register", claim: claim, expected: "a value in the manifest", actual: "none",
+                    "policy-register", claim: claim(), expected: "a value in the manifest", actual: "none",
                     source: "policy.registers", next: "the manifest says nothing about this register: leave it out")
             }
             guard let actual = covered[bank, index] else {
                 throw Finding(
-                    "register-missing", claim: claim, expected: Hex.encode(expected), actual: "not quoted",
+                    "register-missing", claim: claim(), expected: Hex.encode(expected), actual: "not quoted",
                     source: registerSource, next: "have the node quote this register in this bank")
             }
-            var events = manifest.expectedEvents(index)
+            var parts: [Measurements.EventPart] = []
             if index == ClusterIdentity.register {
                 isClusterProved = true
                 if let cluster = evidence.cluster {
                     expected = cluster.extending(expected, bank)
-                    events.append(cluster.part)
+                    parts.append(cluster.part)
                 }
             }
             if constantTimeEqual(actual, expected) { continue }
+            let events = manifest.expectedEvents(index) + parts
+            let logs = try Self.logs(tpm)
             let explanation = RegisterExplanation(
                 bank: bank, index: index, expected: events, firmware: logs.firmware, userspace: logs.userspace)
             explanations.append(explanation.json)
             if failure == nil {
                 failure = Finding(
-                    "register-mismatch", claim: claim, expected: Hex.encode(expected), actual: Hex.encode(actual),
+                    "register-mismatch", claim: claim(), expected: Hex.encode(expected), actual: Hex.encode(actual),
                     source: registerSource, next: explanation.text)
             }
         }
@@ -247,16 +264,20 @@ extension Appraisal {
 
     /// What the manifest predicts or the quote covers and the policy leaves out.
     private mutating func listRegistersNotDemanded(_ covered: PCRBank = PCRBank()) {
-        let demanded = Set(demandedRegisters.map { PCRBank.claim($0.bank, $0.index) })
-        var others: [(HashAlgorithm, Int)] = covered.sorted.map { ($0.hash, $0.index) }
-        for (bank, registers) in reference.manifest.measurements.tpm {
-            others += registers.keys.map { (bank, $0) }
+        struct Register: Hashable {
+            let bank: HashAlgorithm
+            let index: Int
         }
-        let claims = Set(others.map { PCRBank.claim($0.0, $0.1) }).subtracting(demanded).subtracting(
-            unchecked.map { String($0.prefix { $0 != ":" }) })
-        let order = others.sorted { ($0.0.size, $0.1) < ($1.0.size, $1.1) }.map { PCRBank.claim($0.0, $0.1) }
-        var listed: Set<String> = []
-        for claim in order where claims.contains(claim) && listed.insert(claim).inserted { unchecked.append(claim) }
+        let demanded = Set(demandedRegisters.map { Register(bank: $0.bank, index: $0.index) })
+        var others = Set(covered.sorted.map { Register(bank: $0.hash, index: $0.index) })
+        for (bank, registers) in reference.manifest.measurements.tpm {
+            for index in registers.keys { others.insert(Register(bank: bank, index: index)) }
+        }
+        others.subtract(demanded)
+        guard !others.isEmpty else { return }
+        let listed = Set(unchecked.map { String($0.prefix { $0 != ":" }) })
+        unchecked += others.sorted { ($0.bank.size, $0.index) < ($1.bank.size, $1.index) }
+            .map { PCRBank.claim($0.bank, $0.index) }.filter { !listed.contains($0) }
     }
 
     private static func names(_ registers: [(bank: HashAlgorithm, index: Int)]) -> String {

@@ -24,14 +24,23 @@ public final class AttestedConnection {
         return try tls.receive([.data], "message")?.payload
     }
 
-    /// Sends one message that goes from locked memory into the TLS record and nowhere else.
-    public func send(_ secret: borrowing Secret, deadline: Deadline) throws(ChannelError) {
+    /// Sends one message that goes from locked memory into the TLS record and nowhere else; what is said of it before
+    /// leaves in the same packet.
+    public func send(
+        _ secret: borrowing Secret, after message: [UInt8]? = nil, deadline: Deadline
+    ) throws(ChannelError) {
         tls.deadline = deadline
         var header = ByteWriter()
         header.u8(FrameKind.data.rawValue)
         header.be(UInt32(clamping: secret.count))
+        var first: [UInt8] = []
+        if let message {
+            do throws(ParseError) { first = try Frame(.data, message).bytes } catch {
+                throw .protocolViolation("own message: \(error.message)")
+            }
+        }
         do throws(CryptoError) {
-            try tls.write(header.bytes)
+            try tls.enqueue(first + header.bytes)
             try tls.write(secret)
         } catch { throw deadline.hasPassed ? .timeout("room for a secret") : .connection(error.message) }
     }

@@ -14,18 +14,14 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
     private let ownKey: [UInt8]
     private let listener: StreamSocket
     private let work: WorkQueue
-    /// Connections that workers have finished their step of, for the waiting thread to take back.
-    private let returned = Mutex<[Item]>([])
+    /// Connections that wait for their peer. Who takes one out has it alone until it is back.
+    private let waiting = Mutex(WaitingRoom())
+    /// Connections that a worker has or is to have.
+    private let working = Atomic(0)
+    /// Wakes the waiting thread to stop.
     private let waker: Waker
-    /// The waiting thread's alone.
     private let poll: Poll
     private let isStopped = Atomic(false)
-
-    /// A connection on its way to a worker or back. Sendable by hand: exactly one thread has it at a time.
-    private struct Item: @unchecked Sendable {
-        let connection: PendingConnection
-        let error: ChannelError?
-    }
 
     /// Listens at once; `start` begins to serve.
     public init(
@@ -69,35 +65,26 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
     // MARK: The waiting thread
 
     private func wait() {
-        var waiting = WaitingRoom()
+        var sweep = Deadline.milliseconds(100)
         while !isStopped.load(ordering: .relaxed) {
-            for ready in poll.wait(milliseconds: waiting.isEmpty ? 1000 : 100) {
+            let isIdle = working.load(ordering: .relaxed) == 0 && waiting.withLock { $0.isEmpty }
+            for ready in poll.wait(milliseconds: isIdle ? 1000 : 100) {
                 if ready == listener.descriptor {
-                    newcomers(&waiting)
+                    newcomers()
                 } else if ready == waker.descriptor {
                     waker.clear()
-                } else if let connection = waiting.remove(ready) {
-                    poll.remove(ready)
-                    advance(connection, &waiting)
+                } else if let connection = waiting.withLock({ $0.remove(ready) }) {
+                    advance(connection)
                 }
             }
-            for item in returned.withLock({
-                let all = $0; $0 = []; return all
-            }) {
-                if let error = item.error {
-                    end(item.connection, error)
-                } else {
-                    advance(item.connection, &waiting)
-                }
-            }
-            for late in waiting.removeLate() {
-                poll.remove(late.tls.socket)
-                end(late, .timeout("answer"))
-            }
+            guard sweep.hasPassed else { continue }
+            for late in waiting.withLock({ $0.removeLate() }) { end(late, .timeout("answer")) }
+            sweep = .milliseconds(100)
         }
+        waiting.withLock { $0 = WaitingRoom() }
     }
 
-    private func newcomers(_ waiting: inout WaitingRoom) {
+    private func newcomers() {
         // A bounded number for each round, so that a flood of them cannot keep everyone else waiting.
         for _ in 0..<64 {
             let accepted = nacre_accept4(
@@ -105,21 +92,22 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
             guard accepted >= 0 else { return }
             do throws(CryptoError) {
                 let connection = PendingConnection(
-                    try tls.begin(try StreamSocket(adopting: accepted)), ownKey: ownKey, step: limits.step)
-                if waiting.count >= limits.pending, let oldest = waiting.removeOldest() {
-                    poll.remove(oldest.tls.socket)
+                    try tls.begin(StreamSocket(accepted: accepted)), ownKey: ownKey, step: limits.step)
+                if let oldest = waiting.withLock({ $0.count >= limits.pending ? $0.removeOldest() : nil }) {
                     end(oldest, .timeout("room for more connections"))
                 }
-                advance(connection, &waiting)
+                advance(connection)
             } catch { service.failed(.connection(error.message), nil) }
         }
     }
 
-    private func advance(_ connection: PendingConnection, _ waiting: inout WaitingRoom) {
+    // MARK: The thread that has the connection
+
+    private func advance(_ connection: PendingConnection) {
         do throws(ChannelError) {
             switch try connection.advance(admit: { (hello) throws(ChannelRefusal) in try service.admit(hello) }) {
-            case .input: try keep(connection, .input, &waiting)
-            case .output: try keep(connection, .output, &waiting)
+            case .input: try keep(connection, .input)
+            case .output: try keep(connection, .output)
             case .proof: try hand(connection, prove)
             case .judgement: try hand(connection, judge)
             case .end:
@@ -131,11 +119,17 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
         } catch { end(connection, error) }
     }
 
-    private func keep(
-        _ connection: PendingConnection, _ event: Poll.Event, _ waiting: inout WaitingRoom
-    ) throws(ChannelError) {
-        guard poll.add(connection.tls.socket, event) else { throw .connection("cannot wait for one more connection") }
-        waiting.insert(connection)
+    /// From here on the connection is whoever's takes it out of the room. Set under the lock: nobody is told of a socket
+    /// before its connection is there, and none that is gone is waited for.
+    private func keep(_ connection: PendingConnection, _ event: Poll.Event) throws(ChannelError) {
+        let again = connection.isWatched
+        connection.isWatched = true
+        let isKept = waiting.withLock { waiting in
+            guard poll.once(connection.tls.socket, event, again: again) else { return false }
+            waiting.insert(connection)
+            return true
+        }
+        guard isKept else { throw .connection("cannot wait for one more connection") }
     }
 
     private func end(_ connection: PendingConnection, _ error: ChannelError) {
@@ -145,53 +139,47 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
 
     // MARK: The workers
 
-    /// Has a worker do one step of `connection`, which is then the worker's alone until `giveBack`.
+    /// Has a worker do one step of `connection`, which is then the worker's.
     private func hand(
-        _ connection: PendingConnection, _ step: @escaping @Sendable (Item) -> Void
+        _ connection: PendingConnection, _ step: @escaping @Sendable (PendingConnection) -> Void
     ) throws(ChannelError) {
-        let item = Item(connection: connection, error: nil)
-        guard work.add({ step(item) }) else {
-            try connection.refuse(ChannelRefusal("busy", explanation: "\(limits.queue) steps are waiting for a thread"))
-            giveBack(item)
-            return
+        working.add(1, ordering: .relaxed)
+        let isQueued = work.add { [self] in
+            step(connection)
+            working.subtract(1, ordering: .relaxed)
         }
+        guard !isQueued else { return }
+        working.subtract(1, ordering: .relaxed)
+        try connection.refuse(ChannelRefusal("busy", explanation: "\(limits.queue) steps are waiting for a thread"))
+        advance(connection)
     }
 
-    private func giveBack(_ item: Item) {
-        returned.withLock { $0.append(item) }
-        waker.wake()
-    }
-
-    private func prove(_ item: Item) {
-        let connection = item.connection
+    private func prove(_ connection: PendingConnection) {
         do throws(ChannelError) {
             guard let session = connection.session else { throw .protocolViolation("no session") }
-            do throws(ChannelRefusal) {
-                let proof = try service.prove(session)
-                do throws(ChannelError) { try connection.proved(proof) } catch { return fail(item, error) }
-            } catch { try connection.refuse(error) }
-            giveBack(item)
-        } catch { fail(item, error) }
+            let proof: [UInt8]
+            do throws(ChannelRefusal) { proof = try service.prove(session) } catch {
+                try connection.refuse(error)
+                return advance(connection)
+            }
+            try connection.proved(proof)
+        } catch { return end(connection, error) }
+        advance(connection)
     }
 
-    private func judge(_ item: Item) {
-        let connection = item.connection
+    private func judge(_ connection: PendingConnection) {
         do throws(ChannelError) {
             guard let session = connection.session else { throw .protocolViolation("no session") }
             let peer: Service.Peer
             do throws(ChannelRefusal) { peer = try service.judge(connection.clientProof, session) } catch {
                 try connection.refuse(error)
-                return giveBack(item)
+                return advance(connection)
             }
             // Five bytes into an empty buffer: the peer cannot make this wait.
             connection.tls.deadline = .milliseconds(limits.step)
             try connection.tls.send(.accept)
             service.serve(AttestedConnection(connection.tls, session: session), peer)
             connection.tls.close()
-        } catch { fail(item, error) }
-    }
-
-    private func fail(_ item: Item, _ error: ChannelError) {
-        giveBack(Item(connection: item.connection, error: error))
+        } catch { end(connection, error) }
     }
 }

@@ -3,7 +3,9 @@ import Crypto
 
 /// A connection that is not accepted yet, as a state machine that never waits: it is fed when its socket is ready and says
 /// what it needs next. Nothing of it is a thread's, so that ten thousand silent ones cost memory and nothing else.
-final class PendingConnection {
+final class PendingConnection: @unchecked Sendable {
+    // Sendable by hand: exactly one thread has it at a time, and hands it on under a lock.
+
     enum Need: Equatable {
         /// The peer must send, or take, something by the step's deadline.
         case input, output
@@ -18,6 +20,8 @@ final class PendingConnection {
     }
 
     let tls: TLSConnection
+    /// Whether its socket was ever waited for.
+    var isWatched = false
     /// What the log is told where the peer is refused.
     private(set) var refusal: ChannelRefusal?
     private(set) var hello: Hello?

@@ -66,10 +66,15 @@ public struct ByteReader: Sendable {
     public mutating func le<T: FixedWidthInteger & UnsignedInteger & Sendable>(
         _ type: T.Type = T.self, _ field: String
     ) throws(ParseError) -> T {
-        let width = T.bitWidth / 8
+        T(truncatingIfNeeded: try little(T.bitWidth / 8, field))
+    }
+
+    /// Not generic: arithmetic on a type that is only known when the program runs costs a call for each step.
+    private mutating func little(_ width: Int, _ field: String) throws(ParseError) -> UInt64 {
+        precondition(width <= 8, "integers of at most 64 bits")
         try require(width, field)
-        var value: T = 0
-        for index in 0..<width { value |= T(bytes[position + index]) << T(8 * index) }
+        var value: UInt64 = 0
+        for index in 0..<width { value |= UInt64(bytes[position + index]) << UInt64(8 * index) }
         position += width
         return value
     }
@@ -111,7 +116,12 @@ public struct ByteWriter: Sendable {
     public mutating func u8(_ value: UInt8) { bytes.append(value) }
 
     public mutating func le<T: FixedWidthInteger & UnsignedInteger>(_ value: T) {
-        for index in 0..<(T.bitWidth / 8) { bytes.append(UInt8(truncatingIfNeeded: value >> T(8 * index))) }
+        little(UInt64(truncatingIfNeeded: value), T.bitWidth / 8)
+    }
+
+    private mutating func little(_ value: UInt64, _ width: Int) {
+        precondition(width <= 8, "integers of at most 64 bits")
+        for index in 0..<width { bytes.append(UInt8(truncatingIfNeeded: value >> UInt64(8 * index))) }
     }
 
     public mutating func be<T: FixedWidthInteger & UnsignedInteger>(_ value: T) { le(value.byteSwapped) }

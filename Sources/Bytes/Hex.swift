@@ -1,29 +1,39 @@
 /// Lower-case hexadecimal, strict: an even number of digits, nothing else.
 public enum Hex {
-    private static let digits = Array("0123456789abcdef".utf8)
-
     public static func encode(_ bytes: some Sequence<UInt8>) -> String { encode(Array(bytes)) }
 
     /// The same for arrays, which need no dispatch per byte.
     public static func encode(_ bytes: [UInt8]) -> String {
-        var text: [UInt8] = []
-        text.reserveCapacity(2 * bytes.count)
-        for byte in bytes {
-            text.append(digits[Int(byte >> 4)])
-            text.append(digits[Int(byte & 15)])
+        unsafe String(unsafeUninitializedCapacity: 2 * bytes.count) { text in
+            var next = 0
+            for byte in bytes {
+                unsafe text[next] = digit(byte >> 4)
+                unsafe text[next + 1] = digit(byte & 15)
+                next += 2
+            }
+            return next
         }
-        return String(decoding: text, as: UTF8.self)
+    }
+
+    private static func digit(_ value: UInt8) -> UInt8 {
+        value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") - 10 + value
     }
 
     /// `nil` for an odd count or any other character; upper-case digits are read too.
     public static func decode(_ text: some StringProtocol) -> [UInt8]? {
-        let characters = Array(text.utf8)
+        if let decoded = text.utf8.withContiguousStorageIfAvailable({ unsafe decode($0) }) { return decoded }
+        return unsafe Array(text.utf8).withUnsafeBufferPointer { unsafe decode($0) }
+    }
+
+    private static func decode(_ characters: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
         guard characters.count.isMultiple(of: 2) else { return nil }
         var bytes: [UInt8] = []
         bytes.reserveCapacity(characters.count / 2)
         var index = 0
         while index < characters.count {
-            guard let high = nibble(characters[index]), let low = nibble(characters[index + 1]) else { return nil }
+            guard let high = unsafe nibble(characters[index]), let low = unsafe nibble(characters[index + 1]) else {
+                return nil
+            }
             bytes.append(high << 4 | low)
             index += 2
         }
@@ -49,58 +59,81 @@ public enum Base64 {
     public static func encodeURL(_ bytes: [UInt8]) -> String { encode(bytes, alphabet: url, padded: false) }
 
     private static func encode(_ bytes: [UInt8], alphabet: [UInt8], padded: Bool) -> String {
-        var text: [UInt8] = []
-        text.reserveCapacity((bytes.count + 2) / 3 * 4)
-        var index = 0
-        while index < bytes.count {
-            let count = min(3, bytes.count - index)
-            var group: UInt32 = 0
-            for place in 0..<3 { group = group << 8 | (place < count ? UInt32(bytes[index + place]) : 0) }
-            for place in 0...3 {
-                if place <= count {
-                    text.append(alphabet[Int(group >> UInt32(18 - 6 * place)) & 63])
-                } else if padded {
-                    text.append(UInt8(ascii: "="))
-                }
+        unsafe String(unsafeUninitializedCapacity: (bytes.count + 2) / 3 * 4) { text in
+            var next = 0
+            let whole = bytes.count - bytes.count % 3
+            for index in stride(from: 0, to: whole, by: 3) {
+                let (a, b, c) = (bytes[index], bytes[index + 1], bytes[index + 2])
+                unsafe text[next] = alphabet[Int(a >> 2)]
+                unsafe text[next + 1] = alphabet[Int(a << 4 & 0x30 | b >> 4)]
+                unsafe text[next + 2] = alphabet[Int(b << 2 & 0x3C | c >> 6)]
+                unsafe text[next + 3] = alphabet[Int(c & 0x3F)]
+                next += 4
             }
-            index += 3
+            guard whole < bytes.count else { return next }
+            let (a, b) = (bytes[whole], whole + 1 < bytes.count ? bytes[whole + 1] : nil)
+            unsafe text[next] = alphabet[Int(a >> 2)]
+            unsafe text[next + 1] = alphabet[Int(a << 4 & 0x30 | (b ?? 0) >> 4)]
+            next += 2
+            if let b {
+                unsafe text[next] = alphabet[Int(b << 2 & 0x3C)]
+                next += 1
+            }
+            guard padded else { return next }
+            for _ in 0..<(b == nil ? 2 : 1) {
+                unsafe text[next] = UInt8(ascii: "=")
+                next += 1
+            }
+            return next
         }
-        return String(decoding: text, as: UTF8.self)
     }
 
     public static func decode(_ text: some StringProtocol) -> [UInt8]? { decode(Array(text.utf8)) }
 
     /// From ASCII text in bytes.
-    public static func decode(_ text: [UInt8]) -> [UInt8]? { decode(text, alphabet: standard, padded: true) }
+    public static func decode(_ text: [UInt8]) -> [UInt8]? { decode(text, values: standardValues, padded: true) }
 
     public static func decodeURL(_ text: some StringProtocol) -> [UInt8]? {
-        decode(Array(text.utf8), alphabet: url, padded: false)
+        decode(Array(text.utf8), values: urlValues, padded: false)
     }
 
-    private static func decode(_ text: [UInt8], alphabet: [UInt8], padded: Bool) -> [UInt8]? {
-        var digits = text[...]
+    /// Digit → value, 255 for what is none.
+    private static let standardValues = values(standard)
+    private static let urlValues = values(url)
+
+    private static func values(_ alphabet: [UInt8]) -> [UInt8] {
+        var values = [UInt8](repeating: 255, count: 256)
+        for (value, character) in alphabet.enumerated() { values[Int(character)] = UInt8(value) }
+        return values
+    }
+
+    private static func decode(_ text: [UInt8], values: [UInt8], padded: Bool) -> [UInt8]? {
+        var count = text.count
         if padded {
-            guard text.count.isMultiple(of: 4) else { return nil }
-            while digits.last == UInt8(ascii: "="), text.count - digits.count < 2 { digits.removeLast() }
+            guard count.isMultiple(of: 4) else { return nil }
+            while count > 0, text[count - 1] == UInt8(ascii: "="), text.count - count < 2 { count -= 1 }
         }
-        guard digits.count % 4 != 1 else { return nil }
-        var reverse = [UInt8](repeating: 255, count: 256)
-        for (value, character) in alphabet.enumerated() { reverse[Int(character)] = UInt8(value) }
+        guard count % 4 != 1 else { return nil }
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(digits.count * 3 / 4)
-        var buffer: UInt32 = 0
-        var bits: UInt32 = 0
-        for character in digits {
-            let value = reverse[Int(character)]
-            guard value != 255 else { return nil }
-            buffer = (buffer << 6 | UInt32(value)) & 0xFFFF
-            bits += 6
-            if bits >= 8 {
-                bits -= 8
-                bytes.append(UInt8(truncatingIfNeeded: buffer >> bits))
-            }
+        bytes.reserveCapacity(count * 3 / 4)
+        // Groups of four digits, three bytes each; no value but 255 has the upper bits.
+        let whole = count - count % 4
+        for index in stride(from: 0, to: whole, by: 4) {
+            let (a, b) = (values[Int(text[index])], values[Int(text[index + 1])])
+            let (c, d) = (values[Int(text[index + 2])], values[Int(text[index + 3])])
+            guard (a | b | c | d) & 0xC0 == 0 else { return nil }
+            bytes.append(a << 2 | b >> 4)
+            bytes.append(b << 4 | c >> 2)
+            bytes.append(c << 6 | d)
         }
-        guard buffer & ((1 << bits) - 1) == 0 else { return nil }
+        guard whole < count else { return bytes }
+        let (a, b) = (values[Int(text[whole])], values[Int(text[whole + 1])])
+        guard (a | b) & 0xC0 == 0 else { return nil }
+        bytes.append(a << 2 | b >> 4)
+        guard whole + 2 < count else { return b & 0x0F == 0 ? bytes : nil }
+        let c = values[Int(text[whole + 2])]
+        guard c & 0xC0 == 0, c & 0x03 == 0 else { return nil }
+        bytes.append(b << 4 | c >> 2)
         return bytes
     }
 }

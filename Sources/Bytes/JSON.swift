@@ -1,7 +1,7 @@
 /// A strict JSON value (RFC 8259): UTF-8, no duplicate keys, bounded depth, size and number of values, no trailing bytes.
 ///
 /// Objects keep their keys sorted by UTF-16 code unit, the order of RFC 8785, so that `canonical` is a plain walk.
-public indirect enum JSON: Equatable, Sendable {
+public enum JSON: Equatable, Sendable {
     case null
     case bool(Bool)
     /// Integers are exact; anything with a fraction or exponent is `.double`.
@@ -93,37 +93,54 @@ public indirect enum JSON: Equatable, Sendable {
             out.append(UInt8(ascii: "]"))
         case .object(let fields):
             out.append(UInt8(ascii: "{"))
-            let keys = fields.keys.sorted { $0.utf16.lexicographicallyPrecedes($1.utf16) }
-            for (index, key) in keys.enumerated() {
+            for (index, field) in fields.sorted(by: { Self.precedes($0.key, $1.key) }).enumerated() {
                 if index > 0 { out.append(UInt8(ascii: ",")) }
                 if let indent { newline(indent + 1) }
-                Self.quote(key, into: &out)
+                Self.quote(field.key, into: &out)
                 out.append(UInt8(ascii: ":"))
                 if indent != nil { out.append(UInt8(ascii: " ")) }
-                guard let value = fields[key],
-                    value.write(into: &out, canonical: canonical, indent: indent.map { $0 + 1 })
-                else { return false }
+                let depth = indent.map { $0 + 1 }
+                guard field.value.write(into: &out, canonical: canonical, indent: depth) else { return false }
             }
-            if let indent, !keys.isEmpty { newline(indent) }
+            if let indent, !fields.isEmpty { newline(indent) }
             out.append(UInt8(ascii: "}"))
         }
         return true
     }
 
+    /// The order of UTF-16 code units (RFC 8785 §3.2.3), from UTF-8: the same as that of the bytes, but that what takes two
+    /// units (lead bytes from F0) comes before the last characters that take one (lead bytes EE and EF).
+    static func precedes(_ left: String, _ right: String) -> Bool {
+        func rank(_ byte: UInt8) -> UInt8 { byte < 0xEE ? byte : byte < 0xF0 ? byte + 5 : byte - 2 }
+        let (left, right) = (left.utf8.span, right.utf8.span)
+        let common = min(left.count, right.count)
+        for index in 0..<common where left[index] != right[index] { return rank(left[index]) < rank(right[index]) }
+        return left.count < right.count
+    }
+
     private static func quote(_ text: String, into out: inout [UInt8]) {
         out.append(UInt8(ascii: "\""))
-        for byte in text.utf8 {
-            switch byte {
-            case UInt8(ascii: "\""): out.append(contentsOf: "\\\"".utf8)
-            case UInt8(ascii: "\\"): out.append(contentsOf: "\\\\".utf8)
-            case 0x08: out.append(contentsOf: "\\b".utf8)
-            case 0x09: out.append(contentsOf: "\\t".utf8)
-            case 0x0A: out.append(contentsOf: "\\n".utf8)
-            case 0x0C: out.append(contentsOf: "\\f".utf8)
-            case 0x0D: out.append(contentsOf: "\\r".utf8)
-            case 0..<0x20: out.append(contentsOf: "\\u00\(Hex.encode([byte]))".utf8)
-            default: out.append(byte)
+        var text = text
+        text.withUTF8 { bytes in
+            // Runs without anything to escape are copied as they are.
+            var start = 0
+            for index in bytes.indices {
+                let byte = unsafe bytes[index]
+                guard byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") else { continue }
+                unsafe out.append(contentsOf: bytes[start..<index])
+                start = index + 1
+                switch byte {
+                case UInt8(ascii: "\""): out.append(contentsOf: "\\\"".utf8)
+                case UInt8(ascii: "\\"): out.append(contentsOf: "\\\\".utf8)
+                case 0x08: out.append(contentsOf: "\\b".utf8)
+                case 0x09: out.append(contentsOf: "\\t".utf8)
+                case 0x0A: out.append(contentsOf: "\\n".utf8)
+                case 0x0C: out.append(contentsOf: "\\f".utf8)
+                case 0x0D: out.append(contentsOf: "\\r".utf8)
+                default: out.append(contentsOf: "\\u00\(Hex.encode([byte]))".utf8)
+                }
             }
+            unsafe out.append(contentsOf: bytes[start...])
         }
         out.append(UInt8(ascii: "\""))
     }
@@ -249,9 +266,26 @@ private struct JSONParser {
 
     private mutating func string() throws(ParseError) -> String {
         try expect("\"")
+        // Up to the first quote or escape, which for most strings is all of it.
+        let start = position
+        while let byte = next, byte >= 0x20, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\") { position += 1 }
+        guard next != UInt8(ascii: "\"") else {
+            guard let string = String(validating: bytes[start..<position], as: UTF8.self) else {
+                throw failure("not UTF-8")
+            }
+            position += 1
+            return string
+        }
+        return try string(after: bytes[start..<position])
+    }
+
+    /// The rest of a string that has an escape, or is none.
+    private mutating func string(after plain: ArraySlice<UInt8>) throws(ParseError) -> String {
         var text: [UInt8] = []
         // No longer than up to the next quote, unless that one is escaped: grown by doubling, it would be twice as large.
-        text.reserveCapacity((bytes[position...].firstIndex(of: UInt8(ascii: "\"")) ?? bytes.endIndex) - position)
+        let end = bytes[position...].firstIndex(of: UInt8(ascii: "\"")) ?? bytes.endIndex
+        text.reserveCapacity(plain.count + end - position)
+        text += plain
         while let byte = next {
             position += 1
             switch byte {

@@ -4,6 +4,8 @@ public enum PlainText {
     ///
     /// Counted in bytes because one character may be made of any number of them.
     public static func line(_ text: String, limit: Int = 1000) -> String {
+        // Nearly all there is, and not to be taken apart.
+        if text.utf8.count <= limit, text.utf8.allSatisfy({ (0x20..<0x7F).contains($0) }) { return text }
         var (result, size) = (String.UnicodeScalarView(), 0)
         for scalar in text.unicodeScalars {
             let plain: Unicode.Scalar =

@@ -21,6 +21,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -62,7 +63,11 @@ static inline int nacre_epoll_add(int epoll, int fd, int output) {
     struct epoll_event event = {.events = output ? EPOLLOUT : EPOLLIN, .data.fd = fd};
     return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
 }
-static inline int nacre_epoll_remove(int epoll, int fd) { return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, 0); }
+// Tells of the next event and then no more, until it is set again.
+static inline int nacre_epoll_once(int epoll, int fd, int output, int again) {
+    struct epoll_event event = {.events = (output ? EPOLLOUT : EPOLLIN) | EPOLLONESHOT, .data.fd = fd};
+    return epoll_ctl(epoll, again ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event);
+}
 static inline int nacre_epoll_wait(int epoll, int *ready, int count, int milliseconds) {
     struct epoll_event events[64];
     int found = epoll_wait(epoll, events, count < 64 ? count : 64, milliseconds);
@@ -90,3 +95,13 @@ static inline unsigned long long nacre_timestamp_counter(void) {
 }
 // prctl is variadic, which does not import.
 static inline int nacre_not_dumpable(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
+// sched_setaffinity(2), to the first processor allowed: its sets are made by macros, which do not import.
+static inline int nacre_run_on_one(void) {
+    cpu_set_t allowed, one;
+    size_t first = 0;
+    if (sched_getaffinity(0, sizeof allowed, &allowed)) return -1;
+    while (first < CPU_SETSIZE && !CPU_ISSET(first, &allowed)) first++;
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    return sched_setaffinity(0, sizeof one, &one);
+}

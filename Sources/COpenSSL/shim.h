@@ -85,8 +85,16 @@ static inline int nacre_aes256gcm_open(const void *key, const unsigned char *non
     EVP_CIPHER_CTX_free(context);
     return done;
 }
-// An option is wider than a C int, so its macro does not import.
-static inline void nacre_ssl_ctx_cleanse(SSL_CTX *c) { SSL_CTX_set_options(c, SSL_OP_CLEANSE_PLAINTEXT); }
+// Options are wider than a C int, so their macros do not import. Certificate compression (RFC 8879) came with OpenSSL 3.2,
+// whose names the headers of an older one do not have; it takes longer than signing does, for certificates of 400 bytes.
+#ifndef SSL_OP_NO_TX_CERTIFICATE_COMPRESSION
+#define SSL_OP_NO_TX_CERTIFICATE_COMPRESSION ((uint64_t)1 << 32)
+#define SSL_OP_NO_RX_CERTIFICATE_COMPRESSION ((uint64_t)1 << 33)
+#endif
+static inline void nacre_ssl_ctx_options(SSL_CTX *c) {
+    SSL_CTX_set_options(c, SSL_OP_CLEANSE_PLAINTEXT | SSL_OP_NO_TX_CERTIFICATE_COMPRESSION
+                               | SSL_OP_NO_RX_CERTIFICATE_COMPRESSION);
+}
 
 // RSAES-OAEP (RFC 8017) with MGF1 of the same hash; `label` is copied, for libcrypto frees the one it is given.
 static inline int nacre_rsa_oaep(EVP_PKEY *key, const EVP_MD *hash, const unsigned char *label, size_t label_size,

@@ -35,8 +35,8 @@ extension ClusterNode {
         guard request.generation >= known else {
             return try refuse(connection, DiskBinding.rollback(request.generation, known))
         }
-        try send(connection, JoinGrant(identity: identity, generation: known).json)
-        try connection.send(key, deadline: .seconds(Self.patience))
+        let grant = JoinGrant(identity: identity, generation: known).json
+        try connection.send(key, after: Array(grant.compact.utf8), deadline: .seconds(Self.patience))
         say(
             "\(connection.session.hello.purpose): gave \(request.node) the key of its disk, epoch \(request.epoch), "
                 + "generation \(request.generation)")

@@ -24,9 +24,31 @@ public enum SignatureScheme: Sendable, Equatable, Hashable {
         case other
     }
 
-    init(adopting handle: OpaquePointer) { unsafe self.handle = handle }
+    public let kind: Kind
+
+    init(adopting handle: OpaquePointer) {
+        unsafe self.handle = handle
+        unsafe kind = Self.kind(of: handle)
+    }
 
     deinit { unsafe EVP_PKEY_free(handle) }
+
+    private static func kind(of handle: OpaquePointer) -> Kind {
+        switch unsafe EVP_PKEY_get_base_id(handle) {
+        case EVP_PKEY_RSA, EVP_PKEY_RSA_PSS: return .rsa(bits: Int(unsafe EVP_PKEY_get_bits(handle)))
+        case EVP_PKEY_ED25519: return .ed25519
+        case EVP_PKEY_EC:
+            var name = [CChar](repeating: 0, count: 32)
+            var length = 0
+            guard unsafe EVP_PKEY_get_group_name(handle, &name, name.count, &length) == 1 else { return .other }
+            switch String(decoding: name.prefix(length).map { UInt8(bitPattern: $0) }, as: UTF8.self) {
+            case "prime256v1": return .p256
+            case "secp384r1": return .p384
+            default: return .other
+            }
+        default: return .other
+        }
+    }
 
     /// SubjectPublicKeyInfo, DER, no trailing bytes.
     public convenience init(spki: [UInt8]) throws(CryptoError) {
@@ -91,23 +113,6 @@ public enum SignatureScheme: Sendable, Equatable, Hashable {
     }
 
     public var pem: String { PEM.encode("PUBLIC KEY", spki) }
-
-    public var kind: Kind {
-        switch unsafe EVP_PKEY_get_base_id(handle) {
-        case EVP_PKEY_RSA, EVP_PKEY_RSA_PSS: return .rsa(bits: Int(unsafe EVP_PKEY_get_bits(handle)))
-        case EVP_PKEY_ED25519: return .ed25519
-        case EVP_PKEY_EC:
-            var name = [CChar](repeating: 0, count: 32)
-            var length = 0
-            guard unsafe EVP_PKEY_get_group_name(handle, &name, name.count, &length) == 1 else { return .other }
-            switch String(decoding: name.prefix(length).map { UInt8(bitPattern: $0) }, as: UTF8.self) {
-            case "prime256v1": return .p256
-            case "secp384r1": return .p384
-            default: return .other
-            }
-        default: return .other
-        }
-    }
 
     /// The uncompressed point x ‖ y of an elliptic-curve key; `nil` for other kinds.
     public var point: [UInt8]? {

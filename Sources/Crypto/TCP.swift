@@ -18,6 +18,12 @@ public struct StreamSocket: ~Copyable, Sendable {
         Self.sendAtOnce(descriptor)
     }
 
+    /// Takes over what accept4(2) gave with SOCK_NONBLOCK and SOCK_CLOEXEC.
+    public init(accepted descriptor: Int32) {
+        self.descriptor = descriptor
+        Self.sendAtOnce(descriptor)
+    }
+
     /// Conversations here are short and take turns: a small message must not wait for the acknowledgement of the one
     /// before (RFC 9293 §3.7.4), which a peer delays by 40 ms. Sockets of another kind ignore it.
     private static func sendAtOnce(_ descriptor: Int32) {

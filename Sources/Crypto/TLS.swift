@@ -127,8 +127,8 @@ private enum TLSContext {
             unsafe SSL_CTX_free(context)
             throw CryptoError.library("TLS 1.3 cannot be set up")
         }
-        // What was read is wiped from libssl's buffers once it is delivered.
-        unsafe nacre_ssl_ctx_cleanse(context)
+        // What was read is wiped from libssl's buffers once it is delivered, and nothing a stranger sent is decompressed.
+        unsafe nacre_ssl_ctx_options(context)
         // A refused first list leaves its reason in the queue.
         ERR_clear_error()
         _ = unsafe SSL_CTX_ctrl(context, SSL_CTRL_SET_SESS_CACHE_MODE, Int(SSL_SESS_CACHE_OFF), nil)

@@ -67,12 +67,19 @@ import Glibc
     /// an attacker on the path can cut, and what was read so far may be only the beginning.
     public func read(max: Int) throws(CryptoError) -> [UInt8] {
         guard max > 0 else { return [] }
-        var buffer = [UInt8](repeating: 0, count: min(max, Self.pieceSize))
-        var count = 0
-        let open = try unsafe drive("TLS read") { session in
-            unsafe SSL_read_ex(session, &buffer, buffer.count, &count)
+        var bytes: [UInt8] = []
+        let open = try unsafe drive("TLS read") { unsafe Self.read($0, max, into: &bytes) }
+        return open ? bytes : []
+    }
+
+    /// SSL_read_ex of at most `max` bytes.
+    private static func read(_ session: OpaquePointer, _ max: Int, into bytes: inout [UInt8]) -> Int32 {
+        var result: Int32 = 0
+        unsafe bytes = [UInt8](unsafeUninitializedCapacity: min(max, pieceSize)) { buffer, count in
+            result = unsafe SSL_read_ex(session, buffer.baseAddress, min(max, pieceSize), &count)
+            if result != 1 { count = 0 }
         }
-        return open ? Array(buffer.prefix(count)) : []
+        return result
     }
 
     /// Writes all of `bytes`, or throws.
@@ -200,10 +207,9 @@ import Glibc
 
     /// What has arrived, at most `max` bytes: `nil` when nothing has yet, empty after the peer's close_notify.
     public func readWhatArrived(max: Int) throws(CryptoError) -> [UInt8]? {
-        var buffer = [UInt8](repeating: 0, count: min(max, Self.pieceSize))
-        var count = 0
-        switch try unsafe attempt("TLS read", { unsafe SSL_read_ex($0, &buffer, buffer.count, &count) }) {
-        case .done: return Array(buffer.prefix(count))
+        var bytes: [UInt8] = []
+        switch try unsafe attempt("TLS read", { unsafe Self.read($0, max, into: &bytes) }) {
+        case .done: return bytes
         case .closed: return []
         case .needsInput, .needsOutput: return nil
         }
@@ -229,10 +235,11 @@ import Glibc
         guard descriptor >= 0 else { throw CryptoError(.connection, "the connection is closed") }
         while true {
             if unsent.isEmpty {
-                var buffer = [UInt8](repeating: 0, count: Self.pieceSize)
-                let count = unsafe BIO_read(outgoing, &buffer, Int32(buffer.count))
-                guard count > 0 else { return true }
-                unsent = buffer[..<Int(count)]
+                let waiting = unsafe min(BIO_ctrl_pending(outgoing), Self.pieceSize)
+                guard waiting > 0 else { return true }
+                unsent = unsafe [UInt8](unsafeUninitializedCapacity: waiting) { buffer, count in
+                    count = Int(max(0, unsafe BIO_read(outgoing, buffer.baseAddress, Int32(waiting))))
+                }[...]
             }
             let written = unsafe unsent.withUnsafeBytes { bytes in
                 unsafe send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
@@ -296,21 +303,19 @@ import Glibc
 
     /// Hands one piece from the socket to libssl. - Returns: whether there was one.
     private func receive(_ doing: String) throws(CryptoError) -> Bool {
-        var buffer = [UInt8](repeating: 0, count: Self.pieceSize)
-        while true {
-            let count = unsafe recv(descriptor, &buffer, buffer.count, 0)
-            if count > 0 {
-                guard unsafe BIO_write(incoming, buffer, Int32(count)) == Int32(count) else {
-                    throw CryptoError.library(doing)
-                }
-                return true
-            }
-            if count == 0 { throw CryptoError(.connection, "\(doing): the peer cut the connection") }
-            switch errno {
-            case EAGAIN: return false
-            case EINTR: continue
-            default: throw StreamSocket.error("receive")
+        let (count, code) = unsafe withUnsafeTemporaryAllocation(byteCount: Self.pieceSize, alignment: 16) { buffer in
+            while true {
+                let count = unsafe recv(descriptor, buffer.baseAddress, buffer.count, 0)
+                if count < 0, errno == EINTR { continue }
+                guard count > 0 else { return (count, errno) }
+                // Memory takes everything or nothing.
+                let taken = unsafe BIO_write(incoming, buffer.baseAddress, Int32(count))
+                return (Int(taken) == count ? count : -1, ENOMEM)
             }
         }
+        if count > 0 { return true }
+        if count == 0 { throw CryptoError(.connection, "\(doing): the peer cut the connection") }
+        if code == EAGAIN { return false }
+        throw StreamSocket.error("receive", code)
     }
 }

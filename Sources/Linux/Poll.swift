@@ -19,7 +19,13 @@ public struct Poll: ~Copyable, Sendable {
         nacre_epoll_add(descriptor, other, event == .output ? 1 : 0) == 0
     }
 
-    public borrowing func remove(_ other: Int32) { _ = nacre_epoll_remove(descriptor, other) }
+    /// Tells of the next event of `other` and then no more.
+    ///
+    /// - Parameter again: it was waited for before, and never removed.
+    /// - Returns: `false` when the system has no room for it.
+    public borrowing func once(_ other: Int32, _ event: Event, again: Bool) -> Bool {
+        nacre_epoll_once(descriptor, other, event == .output ? 1 : 0, again ? 1 : 0) == 0
+    }
 
     /// Descriptors that are ready or have failed, at most 64; empty after `milliseconds`.
     public borrowing func wait(milliseconds: Int32) -> [Int32] {

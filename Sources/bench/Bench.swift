@@ -9,5 +9,5 @@ struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "nacre-bench",
         abstract: "Measure verification against raw OpenSSL and other implementations.",
-        subcommands: [SNPWarm.self, TDXBench.self, ChannelBench.self, EnrolBench.self])
+        subcommands: [SNPWarm.self, TDXBench.self, ChannelBench.self, ChannelClients.self, EnrolBench.self])
 }

@@ -8,13 +8,15 @@ public final class SyntheticMachine: Sendable {
 
     private struct State {
         var node: SyntheticNode
+        /// Anew after each event.
+        var measured: SyntheticNode.Measured
         var cluster: ClusterIdentity?
         var ticks = 0
         var isBroken = false
     }
     private let state: Mutex<State>
 
-    public init(_ node: SyntheticNode) { state = Mutex(State(node: node)) }
+    public init(_ node: SyntheticNode) { state = Mutex(State(node: node, measured: node.measured)) }
 
     /// A clock that moves on by one each time it is read.
     public func tick() -> Int {
@@ -38,15 +40,16 @@ public final class SyntheticMachine: Sendable {
             if state.cluster == identity { return }
             state.node.events.append(
                 .init(ClusterIdentity.register, 0, identity.event, "cluster", phase: identity.event))
+            state.measured = state.node.measured
             state.cluster = identity
         }
     }
 
     public func evidence(_ nonce: [UInt8]) throws -> Evidence {
         // The quote is signed outside of the lock.
-        var (node, cluster) = state.withLock { ($0.node, $0.cluster) }
+        var (node, measured, cluster) = state.withLock { ($0.node, $0.measured, $0.cluster) }
         node.nonce = nonce
-        var evidence = try node.evidence()
+        var evidence = try node.evidence(measured)
         evidence.cluster = cluster
         return evidence
     }

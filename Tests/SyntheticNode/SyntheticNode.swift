@@ -204,9 +204,25 @@ public struct SyntheticNode: Sendable {
         return values
     }
 
+    /// What the node shows whatever it is asked: ready in memory, as with firmware that keeps its log there.
+    public struct Measured: Sendable {
+        let values: [HashAlgorithm: [Int: [UInt8]]]
+        let attestationKey: [UInt8]
+        let eventLog: [UInt8]
+        let userspaceLog: [UInt8]
+    }
+
+    public var measured: Measured {
+        Measured(
+            values: values, attestationKey: attestationKey, eventLog: eventLog, userspaceLog: userspaceLog)
+    }
+
     /// The node's answer to `nonce`.
-    public func evidence() throws -> Evidence {
-        let values = values
+    public func evidence() throws -> Evidence { try evidence(measured) }
+
+    /// The same for what was measured, as long as that is what the node would show.
+    public func evidence(_ measured: Measured) throws -> Evidence {
+        let values = measured.values
         var concatenation: [UInt8] = []
         for bank in quotedBanks { for index in quoted.sorted() { concatenation += values[bank]?[index] ?? [] } }
         let attest = Attest(
@@ -214,15 +230,16 @@ public struct SyntheticNode: Sendable {
             restartCount: 0, isClockSafe: true, firmwareVersion: 1,
             selections: quotedBanks.map { PCRSelection(hash: $0, indices: quoted.sorted()) },
             pcrDigest: HashAlgorithm.sha256.hash(concatenation))
-        let der = try key.sign(attest.encoded, scheme: .ecdsa(.sha256))
+        let statement = attest.encoded
+        let der = try key.sign(statement, scheme: .ecdsa(.sha256))
         let parts = try DER.single(der, "signature").children("signature")
         let numbers = parts.map { DER.unsignedInteger($0.content) ?? [] }
         let signature = TPMSignature.ecdsa(.sha256, r: numbers[0], s: numbers[1])
         return Evidence(
             platform: .tpm, nonce: nonce,
             tpm: .init(
-                attest: attest.encoded, signature: signature.encoded, attestationKey: attestationKey,
-                registers: values, eventLog: eventLog, userspaceLog: userspaceLog),
+                attest: statement, signature: signature.encoded, attestationKey: measured.attestationKey,
+                registers: values, eventLog: measured.eventLog, userspaceLog: measured.userspaceLog),
             stages: [.init(name: "attestable", milliseconds: 4200)])
     }
 }
