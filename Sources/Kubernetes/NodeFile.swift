@@ -14,7 +14,7 @@ public struct NodeFile: Sendable {
     public let contents: Contents
 
     /// What anybody on the node may read.
-    init(_ path: String, _ text: String) {
+    package init(_ path: String, _ text: String) {
         self.path = path
         mode = 0o644
         contents = .published(Array(text.utf8))

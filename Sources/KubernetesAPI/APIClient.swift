@@ -22,7 +22,7 @@ public struct APIError: Error, Sendable, Equatable, CustomStringConvertible {
 /// node, the server known by the cluster's authority and by its address.
 public struct APIClient: Sendable {
     /// Longest answer, bytes.
-    public static let maximumAnswer = 4 << 20
+    public static let maximumAnswer = 32 << 20
 
     private let host: String
     private let port: UInt16

@@ -27,6 +27,9 @@ struct KubernetesNode: ~Copyable {
     private var lastAnswer = 0
     /// Milliseconds: as long as Kubernetes itself waits for a node that is silent.
     private static let oldestAnswer = 40_000
+    /// What the cluster's resolver was told last, and when it is looked at next, by the boot's clock.
+    private var names: Set<ZoneRecord> = []
+    private var nextNames = 0
 
     /// Milliseconds: how long the thread looks away at most.
     private static let tick = 250
@@ -47,6 +50,7 @@ struct KubernetesNode: ~Copyable {
                 follow()
                 startUnits()
                 askForReadiness()
+                serveNames()
             }
             publish()
             waitForJobs()
@@ -167,6 +171,33 @@ struct KubernetesNode: ~Copyable {
         if status.isReady { status.failure = nil }
     }
 
+    /// Feeds the cluster's resolver on this node. By kube-proxy's certificate, which may list Services and Endpoints
+    /// (ClusterRole system:node-proxier). While the API server is away, the names that were there stay.
+    private mutating func serveNames() {
+        guard let configuration, plan?.isActive(.dns) == true, BootClock.milliseconds >= nextNames else { return }
+        nextNames = BootClock.milliseconds + 1000 * ZoneRecord.timeToLive
+        do {
+            let client = try APIClient(configuration, as: .kubeProxy)
+            func items(_ kind: String) throws(APIError) -> [JSON] {
+                // From the API server's memory, not from etcd.
+                try client.get("/api/v1/\(kind)?resourceVersion=0", deadline: .seconds(5))["items"]?.array ?? []
+            }
+            let found = ServiceRecords.records(services: try items("services"), endpoints: try items("endpoints"))
+            guard found != names else { return }
+            try NodeFile(ServiceRecords.file, ServiceRecords.configuration(found)).write()
+            if bus == nil { bus = try ServiceBus.connect() }
+            // It reads its configuration again and goes on serving.
+            try bus?.signal(NodeUnit.dns.rawValue, SIGHUP)
+            names = found
+        } catch {
+            guard status.phase == .run else { return }
+            failed(
+                Finding(
+                    "kubernetes-names", claim: "names of services", expected: "read", actual: "\(error)",
+                    next: "the node asks again; the names of before stay"))
+        }
+    }
+
     /// The owner has revoked this node: nothing of the cluster goes on here.
     private mutating func withdraw() {
         guard let units = plan?.units else { return }
@@ -201,7 +232,9 @@ struct KubernetesNode: ~Copyable {
 
     private func write(_ configuration: NodeConfiguration) throws(Finding) {
         do {
-            for folder in ["/run/nacre/kubernetes/pki", "/run/nacre/mesh", "/run/cni/net.d"] {
+            // unbound does not start where the folder that its pattern names is missing (glob(3) with GLOB_ERR).
+            let folders = ["/run/nacre/kubernetes/pki", "/run/nacre/mesh", "/run/cni/net.d", ServiceRecords.folder]
+            for folder in folders {
                 try File.makeFolders(folder, mode: 0o755)
             }
             for file in try configuration.files() { try file.write() }
