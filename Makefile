@@ -14,7 +14,7 @@ help:
 	@echo 'make install    all three below DESTDIR and PREFIX (/usr/local)'
 	@echo 'make test-fast  the tests that boot no image;  make test-full: with all the mutations'
 	@echo 'make test-boot  the long boot tests on both profiles, and everything built twice and compared'
-	@echo 'make test-faults  the state disk under attacks and power cuts (CUTS=N, SEED=N)'
+	@echo 'make test-faults  nodes and state disks under attacks and power cuts (CUTS=N, NODE_CUTS=N, SEED=N)'
 	@echo 'make test-cluster  a control plane and a worker until both are Ready, pods on them, a restart (about 20 minutes)'
 	@echo 'make fuzz       a million runs per family of parsers (FUZZ_RUNS=N, FUZZ_TARGETS="snp-report …")'
 	@echo 'make bench      verification against raw OpenSSL and dcap-qvl, key releases;  make targets: sizes, build and boot times'
@@ -137,11 +137,15 @@ test-boot: image image-debug image-simulated image-simulated-tdx
 	NACRE_BOOT=all NACRE_REQUIRE_BOOT=1 swift test --filter '^IntegrationTests\.'
 	tools/test-reproducible
 
-# The state disk's table and many power cuts (CUTS=N, SEED=N), on the built image's kernel in machines of their own.
+# Nodes and their disks under attacks and power cuts (CUTS=N of the disk alone, on the built image's kernel in machines of
+# their own; NODE_CUTS=N of whole nodes; SEED=N), other images and a cluster with the simulated TEE. More than an hour.
 CUTS ?= 60
+NODE_CUTS ?= 50
 SEED ?= 1
-test-faults: image disk-guest
-	NACRE_CUTS=$(CUTS) NACRE_SEED=$(SEED) $(STAGE) faults tools/swift-test --filter '^IntegrationTests\.IntegrationTests/StateDiskTests'
+FAULTS = StateDiskTests|NodeCutTests|OtherImageTests|RejoinTests|SimulatedNodeTests
+test-faults: test-build image image-debug image-simulated disk-guest
+	NACRE_REQUIRE_BOOT=1 NACRE_CUTS=$(CUTS) NACRE_NODE_CUTS=$(NODE_CUTS) NACRE_SEED=$(SEED) $(STAGE) faults \
+		tools/swift-test --skip-build --filter '^$(INTEGRATION)\.$(INTEGRATION)/($(FAULTS))'
 
 # Process 1 of those machines; no image holds it.
 disk-guest:
@@ -179,6 +183,7 @@ test-integration:
 # The image comes before the unit tests too: its tools tree holds programs that golden tests compare with.
 test: test-build
 	@$(STAGE) image $(MAKE) --no-print-directory image
+	@$(STAGE) disk-guest $(MAKE) --no-print-directory disk-guest
 	@$(MAKE) --no-print-directory test-unit
 	@$(MAKE) --no-print-directory test-fuzz
 	@$(MAKE) --no-print-directory test-integration

@@ -10,9 +10,13 @@ extension ClusterNode {
     /// Asks the peers that the disk names, in turn and forever, until the node is a member by whatever way. While it
     /// waits for the next one, init and recover are as possible as ever.
     ///
-    /// - Parameter pause: sleeps for so many seconds.
-    public func seekPeers(pause: (_ seconds: Int) -> Void) {
-        var wait = 1
+    /// Often at first, for a node that starts has its network a moment later; each pause is a quarter longer than the one
+    /// before it. What a peer answers is said when it is another answer than its last.
+    ///
+    /// - Parameter pause: sleeps for so many milliseconds.
+    public func seekPeers(pause: (_ milliseconds: Int) -> Void) {
+        var wait = Self.firstPause
+        var told: [PeerEndpoint: Finding] = [:]
         while true {
             let (phase, state) = held.withLock { ($0.progress.phase, $0.disk) }
             switch phase {
@@ -29,18 +33,20 @@ extension ClusterNode {
                         return
                     } catch {
                         held.withLock { $0.search = error }
+                        guard told.updateValue(error, forKey: peer) != error else { continue }
                         say("rejoin through \(peer): \(error)")
                     }
                 }
             default: break
             }
             pause(wait)
-            wait = min(wait * 2, Self.longestPause)
+            wait = min(wait + wait / 4, Self.longestPause)
         }
     }
 
-    /// Seconds between two rounds.
-    private static let longestPause = 30
+    /// Milliseconds between two rounds.
+    private static let firstPause = 200
+    private static let longestPause = 30_000
 
     /// Asks one control plane for the key of the disk that this machine has.
     ///

@@ -95,6 +95,14 @@ public struct ClusterPolicy: Sendable, Equatable {
             if result.verdict.isAccepted { return result }
             rejection = rejection ?? result
         }
+        if let rejection, claimed.isEmpty, let digest = evidence.imageDigest,
+            case let finding? = rejection.verdict.finding
+        {
+            // What it claims proves nothing, and is the likely explanation.
+            let more =
+                "the node says that it runs image \(Hex.encode(digest).prefix(16))…, which the policy does not have"
+            return Appraisal.Result(verdict: .reject(finding.adding(next: more)), steps: rejection.steps)
+        }
         return rejection
             ?? Appraisal.Result(
                 verdict: .reject(

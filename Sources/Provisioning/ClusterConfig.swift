@@ -14,6 +14,7 @@ public struct ClusterConfig: Equatable, Sendable {
     public var manifest = "build/image/manifest.json"
     public var bundle: String?
     public var trustRoot: String?
+    public var policy: String?
     public var firmware: String?
     public var memoryMiB = UpRequest.defaultMemoryMiB
     public var processors = UpRequest.defaultProcessors
@@ -98,6 +99,14 @@ public struct ClusterConfig: Equatable, Sendable {
             },
             key("trustRoot", "", "a path", path, "keys that may sign the manifest; goes with bundle") { config, text in
                 config.trustRoot = text
+                return isPath(text)
+            },
+            key(
+                "policy", "", "a path", path,
+                "what evidence must be (nacre.policy.v1; default: a local machine's own TPM)"
+            ) {
+                config, text in
+                config.policy = text
                 return isPath(text)
             },
             key("firmware", "", "a path", path, "folder with OVMF (default: beside the image)") { config, text in

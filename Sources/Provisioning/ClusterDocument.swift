@@ -66,7 +66,17 @@ public struct ClusterDocument: Equatable, Sendable {
     /// Which disk of each machine is its state disk.
     public var disk = DiskRule.only
     public let rules: Rules
+    /// The owner's own policy for evidence, in place of `rules`.
+    public var attestation: AppraisalPolicy?
     public var nodes: [Node]
+
+    /// What the nodes are judged by, and words for where that comes from.
+    public var judging: (policy: AppraisalPolicy, name: String) { Self.judging(attestation, rules) }
+
+    static func judging(_ attestation: AppraisalPolicy?, _ rules: Rules) -> (policy: AppraisalPolicy, name: String) {
+        attestation.map { ($0, "attestation in cluster.json") }
+            ?? (rules.policy, "the cluster's rules: \(rules.rawValue)")
+    }
 
     /// What every process of `node` carries in its environment.
     func marker(_ node: String) -> String { "\(Hex.encode(instance))/\(node)" }
@@ -80,7 +90,7 @@ extension ClusterDocument {
             "schema": .string(Self.schema), "provider": "qemu", "instance": .hex(instance),
             "clusterID": identity.map { .hex($0.clusterID) }, "owner": identity.map { .hex($0.owner) },
             "created": .string(created.description), "madeDirectory": .bool(madeDirectory),
-            "rules": .string(rules.rawValue),
+            "rules": .string(rules.rawValue), "attestation": attestation?.json,
             "image": image.map { .string($0) }, "manifest": manifest.map { .string($0) },
             "bundle": bundle.map { .string($0) }, "trustRoot": trustRoot.map { .string($0) },
             "manifestDigest": manifestDigest.map { .hex($0) },
@@ -126,6 +136,9 @@ extension ClusterDocument {
             throw refuse("rules", "must be one of \(Rules.allCases.map(\.rawValue).joined(separator: ", "))")
         }
         self.rules = rules
+        attestation = try fields.optional("attestation").map { (json) throws(ParseError) in
+            try AppraisalPolicy(json: json)
+        }
         image = try fields.optionalString("image")
         manifest = try fields.optionalString("manifest")
         bundle = try fields.optionalString("bundle")

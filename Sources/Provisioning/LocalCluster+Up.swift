@@ -127,7 +127,7 @@ extension LocalCluster {
             memoryMiB: request.memoryMiB ?? UpRequest.defaultMemoryMiB,
             processors: request.processors ?? UpRequest.defaultProcessors,
             diskMiB: request.diskMiB ?? UpRequest.defaultDiskMiB, disk: request.disk,
-            rules: request.allowsDebug ? .debug : .development, nodes: nodes)
+            rules: request.rules, attestation: request.attestation, nodes: nodes)
         try save(document)
         return document
     }
@@ -164,6 +164,11 @@ extension LocalCluster {
                 "local-differs", claim: manifest, expected: "SHA-256 \(Hex.encode(digest))",
                 actual: "another file since this cluster was made", source: documentPath,
                 next: "run nacre down, then nacre up takes the new image")
+        }
+        if let attestation = request.attestation, attestation != document.attestation {
+            throw Finding(
+                "local-differs", claim: "--policy", expected: document.judging.name, actual: "another policy",
+                source: documentPath, next: "leave the option out, or run nacre down first")
         }
         if request.allowsDebug { pairs.append(("--allow-debug", "debug", document.rules.rawValue)) }
         for (option, asked, present) in pairs {

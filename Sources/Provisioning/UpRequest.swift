@@ -23,6 +23,8 @@ public struct UpRequest: Sendable {
     public var limits: BootWatch.Limits
     /// The debug profile may run here; noted in the cluster's document.
     public var allowsDebug: Bool
+    /// What evidence is judged by, in place of what local machines are judged by otherwise.
+    public var attestation: AppraisalPolicy?
     /// The directory was made for this cluster, and goes with it.
     public var madeDirectory: Bool
 
@@ -48,6 +50,10 @@ public struct UpRequest: Sendable {
         self.allowsDebug = allowsDebug
         self.madeDirectory = madeDirectory
     }
+
+    var rules: ClusterDocument.Rules { allowsDebug ? .debug : .development }
+    /// What the nodes of a cluster made by this request are judged by.
+    public var judging: (policy: AppraisalPolicy, name: String) { ClusterDocument.judging(attestation, rules) }
 
     /// What a configuration asks for.
     public init(_ config: ClusterConfig) {

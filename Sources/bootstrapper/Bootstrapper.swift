@@ -207,7 +207,7 @@ struct Bootstrapper {
         node?.attested()
         guard let node else { return }
         let seeks = DetachedThread.start {
-            node.seekPeers { seconds in BootClock.sleep(milliseconds: UInt32(clamping: seconds) * 1000) }
+            node.seekPeers { milliseconds in BootClock.sleep(milliseconds: UInt32(clamping: milliseconds)) }
         }
         if !seeks { Journal.write(.error, "no thread to ask peers from", ["NACRE_PHASE": "cluster"]) }
         let runs = DetachedThread.start {

@@ -23,6 +23,7 @@ struct CreateCommand: ParsableCommand {
         let cluster = try directory.cluster()
         let config = try ConfigCommand.read("\(directory.dir)/\(ClusterConfig.file)")
         var request = UpRequest(config)
+        request.attestation = try config.policy.map { try Input.policy($0) }
         if let controlPlanes { request.controlPlanes = controlPlanes }
         if let workers { request.workers = workers }
         if try cluster.document() == nil {

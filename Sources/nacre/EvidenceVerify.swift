@@ -115,7 +115,7 @@ struct EvidenceVerify: ParsableCommand {
             if case .bundled(let bundle) = document { embedded = bundle }
             let judgement = try NodeJudgement(
                 manifest: manifest, bundle: inputs.bundle, trustRoot: trustRoot, embedded: embedded,
-                policy: policy.policy, fallback: policy.fallback(), at: time.instant)
+                policy: policy.policy, fallback: try policy.fallback(), at: time.instant)
             let evidence = try sources.complete(document.evidence, at: time.instant, output)
             try judgement.judge(evidence, nonce: nonce?.bytes, at: time.instant, output)
         }

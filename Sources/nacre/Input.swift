@@ -1,4 +1,5 @@
 import ArgumentParser
+import Attestation
 import Bytes
 import Manifest
 
@@ -28,6 +29,11 @@ enum Input {
             default: throw Finding("parse-form", claim: path, actual: "\(error)")
             }
         }
+    }
+
+    /// `nacre.policy.v1`.
+    static func policy(_ path: String) throws(Finding) -> AppraisalPolicy {
+        try parse(path, limit: 1 << 20) { (bytes) throws(ParseError) in try AppraisalPolicy(parsing: bytes) }
     }
 
     static func write(_ bytes: [UInt8], to path: String, mode: UInt32 = 0o644, replacing: Bool = true) throws {

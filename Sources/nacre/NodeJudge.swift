@@ -13,10 +13,12 @@ final class NodeJudge {
     private(set) var appraisals: [String: Appraisal.Result] = [:]
 
     /// - Throws: for a manifest, bundle or trust root that cannot be used, before any machine is started.
-    init(manifest: String?, bundle: String?, trustRoot: String?, rules: ClusterDocument.Rules) throws {
+    init(
+        manifest: String?, bundle: String?, trustRoot: String?, judging: (policy: AppraisalPolicy, name: String)
+    ) throws {
         judgement = try NodeJudgement(
             manifest: manifest, bundle: bundle, trustRoot: trustRoot, embedded: nil, policy: nil,
-            fallback: (rules.policy, "the cluster's rules: \(rules.rawValue)"), at: .now)
+            fallback: judging, at: .now)
         // Said now rather than after a boot whose verdict is certain.
         do throws(Finding) {
             try judgement.policy.checkProfile(of: judgement.reference.manifest)
@@ -28,7 +30,8 @@ final class NodeJudge {
 
     convenience init(_ document: ClusterDocument) throws {
         try self.init(
-            manifest: document.manifest, bundle: document.bundle, trustRoot: document.trustRoot, rules: document.rules)
+            manifest: document.manifest, bundle: document.bundle, trustRoot: document.trustRoot,
+            judging: document.judging)
         if let identity = document.identity { cluster = .noneOr(identity) }
     }
 

@@ -49,7 +49,7 @@ struct NodeJudgement {
             reference = .pinned(try Manifest(parsing: bytes))
         }
         if let path = policy {
-            self.policy = try Input.parse(path, limit: 1 << 20) { bytes in try AppraisalPolicy(parsing: bytes) }
+            self.policy = try Input.policy(path)
             policyName = path
         } else {
             (self.policy, policyName) = fallback
@@ -121,8 +121,16 @@ struct PolicyOptions: ParsableArguments {
     }
 
     /// The built-in policy as the options widen it, with words for where it comes from. Never by where a node answers.
-    /// - Parameter rules: what the cluster's document says, where the node is one of a directory.
-    func fallback(_ rules: ClusterDocument.Rules = .production) -> (AppraisalPolicy, String) {
+    /// - Parameter cluster: the document of the directory that the node is one of.
+    func fallback(_ cluster: ClusterDocument? = nil) throws -> (AppraisalPolicy, String) {
+        if let cluster, cluster.attestation != nil {
+            guard !allowDevelopment, !allowDebug else {
+                throw ValidationError(
+                    "This cluster has a policy of its own, which the options do not widen: use --policy.")
+            }
+            return cluster.judging
+        }
+        let rules = cluster?.rules ?? .production
         let isWidened = allowDevelopment && rules == .production
         var policy = isWidened ? AppraisalPolicy.development : rules.policy
         if allowDebug { policy.allowDebugProfile = true }

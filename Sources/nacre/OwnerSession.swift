@@ -24,7 +24,7 @@ struct OwnerSession {
         }
         let judgement = try NodeJudgement(
             manifest: document.manifest, bundle: document.bundle, trustRoot: document.trustRoot, embedded: nil,
-            policy: nil, fallback: (document.rules.policy, "the cluster's rules: \(document.rules.rawValue)"), at: .now)
+            policy: nil, fallback: document.judging, at: .now)
         let (reference, policy) = (judgement.reference, judgement.policy)
         owner = try cluster.ownerKey(passphrase: passphrase)
         client = try OwnerClient(

@@ -34,9 +34,9 @@ struct PolicyShow: ParsableCommand {
         let read = try manifest.map { path in
             try Input.parse(path, limit: Manifest.maximumSize) { bytes in try Manifest(parsing: bytes) }
         }
-        var shown = policy.fallback().0
+        var shown = try policy.fallback().0
         if let path = policy.policy {
-            shown = try Input.parse(path, limit: 1 << 20) { bytes in try AppraisalPolicy(parsing: bytes) }
+            shown = try Input.policy(path)
         }
         switch output.output {
         case .json: Report.out(shown.json.pretty)

@@ -32,6 +32,10 @@ struct UpCommand: ParsableCommand {
     @Option(help: "Keys that may sign the manifest; goes with --bundle.", completion: .file())
     var trustRoot: String?
     @Option(
+        help: "Policy that evidence is judged by (default: a local machine's own TPM is let through).",
+        completion: .file())
+    var policy: String?
+    @Option(
         help: "Folder with OVMF_CODE_4M.fd and OVMF_VARS_4M.fd (default: beside the image).", completion: .directory)
     var firmware: String?
     @Option(help: "Memory of each machine, e.g. 2G (default: 2G).")
@@ -52,6 +56,9 @@ struct UpCommand: ParsableCommand {
         guard (bundle == nil) == (trustRoot == nil) else {
             throw ValidationError("--bundle and --trust-root go together")
         }
+        guard policy == nil || !allowDebug else {
+            throw ValidationError("--allow-debug goes without --policy, which says so itself")
+        }
         if let cpus, !(1...256).contains(cpus) { throw ValidationError("--cpus must be 1 to 256") }
         if let diskSize, diskSize.mebibytes < UpRequest.minimumDiskMiB {
             throw ValidationError("--disk-size must be at least \(UpRequest.minimumDiskMiB)M")
@@ -71,6 +78,7 @@ struct UpCommand: ParsableCommand {
             trustRoot: trustRoot, firmware: firmware, memoryMiB: memory?.mebibytes, processors: cpus,
             diskMiB: diskSize?.mebibytes,
             limits: .init(time: .seconds(timeout)), allowsDebug: allowDebug, madeDirectory: made)
+        request.attestation = try policy.map { try Input.policy($0) }
         let judge: NodeJudge
         do {
             if let present {
@@ -80,7 +88,7 @@ struct UpCommand: ParsableCommand {
                 request.manifest = manifest ?? Self.manifest(beside: request.image ?? "")
                 judge = try NodeJudge(
                     manifest: request.manifest, bundle: bundle, trustRoot: trustRoot,
-                    rules: allowDebug ? .debug : .development)
+                    judging: request.judging)
             }
         } catch {
             if present == nil, made { try cluster.abandonDirectory() }

@@ -10,8 +10,8 @@ struct VerifyCommand: ParsableCommand {
         commandName: "verify",
         abstract: "Fetch a node's evidence for a fresh nonce, judge it, and print the chain of trust.",
         discussion: """
-            Without an endpoint, every node of the cluster in --dir is verified, by its own manifest and by the rules \
-            that its cluster.json names; for a cluster of 'nacre up' these accept a TPM that the host provides, and the \
+            Without an endpoint, every node of the cluster in --dir is verified, by its own manifest and by the policy or \
+            the rules that its cluster.json names; for a cluster of 'nacre up' these accept a TPM that the host provides, and the \
             verdict is marked 'development'. For an endpoint or saved evidence the rules are those of production, \
             whatever the address, unless a policy or --allow-development says otherwise: they demand hardware reports \
             that cover the whole image: TDX, or SEV-SNP that boots the UKI directly. Where the policy names \
@@ -127,7 +127,7 @@ struct VerifyCommand: ParsableCommand {
                 manifest: manifest ?? cluster.manifest, bundle: bundle ?? (manifest == nil ? cluster.bundle : nil),
                 trustRoot: trustRoot ?? (manifest == nil ? cluster.trustRoot : nil), embedded: nil,
                 policy: policy.policy,
-                fallback: policy.fallback(cluster.rules), at: time.instant)
+                fallback: try policy.fallback(cluster), at: time.instant)
             let nonce = try EvidenceClient.nonce(nonce)
             do {
                 let (_, evidence) = try EvidenceClient.fetch(endpoint, nonce: nonce, timeout: timeout)
@@ -158,6 +158,6 @@ struct VerifyCommand: ParsableCommand {
     private func judgement(_ embedded: EvidenceBundle?) throws -> NodeJudgement {
         try NodeJudgement(
             manifest: manifest, bundle: bundle, trustRoot: trustRoot, embedded: embedded, policy: policy.policy,
-            fallback: policy.fallback(), at: time.instant)
+            fallback: try policy.fallback(), at: time.instant)
     }
 }

@@ -381,8 +381,14 @@ import Testing
         ]
     }
 
-    @Test(arguments: [("production", Int32(3)), ("development", 0), ("debug", 0)])
-    func `the nodes of a directory are judged by the rules in its document`(rules: String, status: Int32) async throws {
+    @Test(
+        arguments: [
+            ("production", nil, Int32(3)), ("development", nil, 0), ("debug", nil, 0),
+            ("production", AppraisalPolicy.development, 0), ("development", .production, 3),
+        ])
+    func `the nodes of a directory are judged by the policy or the rules in its document`(
+        rules: String, policy: AppraisalPolicy?, status: Int32
+    ) async throws {
         let release = try Release()
         let node = release.node
         let (endpoint, done) = try serve(1) { nonce in
@@ -390,8 +396,10 @@ import Testing
             answering.nonce = nonce
             return HTTPResponse.json(try answering.evidence().json)
         }
-        let document = Self.cluster(endpoint, rules: rules, manifest: release.file("manifest.json"))
-        _ = try release.folder.file("cluster.json", document.compact)
+        var document = try #require(
+            Self.cluster(endpoint, rules: rules, manifest: release.file("manifest.json")).object)
+        document["attestation"] = policy?.json
+        _ = try release.folder.file("cluster.json", JSON.object(document).compact)
         let arguments = [Nacre.path, "verify", "--dir", release.path, "-o", "json"] + Self.time
         let result = try await onThread { Result { try Tool.run(arguments) } }.get()
         #expect(result.status == status, "\(result.errors)\(result.text)")

@@ -41,6 +41,7 @@ extension IntegrationTests {
             try await expectStatus(of: node, words: words)
             try await expectOthersRefused(node, id: id, folder)
             try expectNoSecrets(node, words: words)
+            try expectNoSecretsOfCommand(node, words: words)
         }
 
         /// Register 15 is what the cluster's id and owner lead to, and `verify` says so.

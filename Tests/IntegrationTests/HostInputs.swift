@@ -18,6 +18,11 @@ struct HostInputs: Sendable {
     var firmwareFiles: [(name: String, contents: String)] = []
     /// Who certifies the TPM, as the vendor of a real one would.
     var authority: SoftwareTPM.Authority?
+    /// A machine whose folder holds this file boots it instead of the image.
+    var otherImage: String?
+    /// A machine whose folder holds this file writes what its state disk is told, in order, to the file that it names
+    /// (`WriteLog`).
+    var recordsWrites: String?
     /// A machine whose folder holds this file gets it as one disk more.
     var secondDisk: String?
     /// Everything on the cluster's segment is written to this file of each machine's folder (pcap).
@@ -70,6 +75,13 @@ struct HostInputs: Sendable {
         return Array(store[..<offset]) + variable + store[(offset + variable.count)...]
     }
 
+    /// Lines of a shell: words of the command that fit a pattern are others in a folder that holds `file`.
+    private static func replacing(where file: String, _ words: [(pattern: String, word: String)]) -> String {
+        let cases = words.map { "\($0.pattern)) word=\"\($0.word)\" ;;\n" }.joined()
+        return "if [ -f \(file) ]; then for word; do shift; case \"$word\" in\n\(cases)"
+            + "esac; set -- \"$@\" \"$word\"; done; fi\n"
+    }
+
     /// What to put before a command so that the programs it starts get these inputs too.
     func environment(in folder: TemporaryFolder) throws -> [String] {
         func escaped(_ text: String) -> String {
@@ -83,12 +95,38 @@ struct HostInputs: Sendable {
         // Lines before the program is started, and words at the end of its command.
         var wrapped: [(program: String, before: String, arguments: [String])] = []
         if let capture { arguments += ["-object", "filter-dump,id=capture,netdev=net1,file=\(capture)"] }
-        if !arguments.isEmpty || secondDisk != nil {
-            let more = secondDisk.map { name in
-                "[ -f \(name) ] && set -- \"$@\" -drive if=none,id=second,format=raw,file=\(name) "
+        if !arguments.isEmpty || secondDisk != nil || otherImage != nil || recordsWrites != nil {
+            var before = ""
+            if let name = secondDisk {
+                before +=
+                    "[ -f \(name) ] && set -- \"$@\" -drive if=none,id=second,format=raw,file=\(name) "
                     + "-device virtio-blk-pci,drive=second,serial=second\n"
             }
-            wrapped.append(("qemu-system-x86_64", more ?? "", arguments))
+            if let name = otherImage {
+                before += Self.replacing(
+                    where: name,
+                    [
+                        (
+                            "driver=raw,node-name=system,*",
+                            "driver=raw,node-name=system,read-only=on,file.driver=file,file.filename=\(name)"
+                        )
+                    ])
+            }
+            if let name = recordsWrites {
+                before += "[ -f \(name) ] && : >\"$(cat \(name))\"\n"
+                before += Self.replacing(
+                    where: name,
+                    [
+                        (
+                            "driver=raw,node-name=state,*",
+                            "driver=blklogwrites,node-name=state,log-sector-size=512,file.driver=file,"
+                                + "file.filename=state.img,log.driver=file,log.filename=$(cat \(name))"
+                        ),
+                        // Merged requests have more pieces than blklogwrites can hand on with its own added.
+                        ("virtio-blk-pci,drive=state,*", "$word,request-merging=off"),
+                    ])
+            }
+            wrapped.append(("qemu-system-x86_64", before, arguments))
         }
         if let authority { wrapped.append(("swtpm_setup", "", authority.setupOptions)) }
         guard !wrapped.isEmpty else { return [] }

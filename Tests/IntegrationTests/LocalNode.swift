@@ -73,6 +73,13 @@ final class LocalNode: Sendable {
         return endpoint.hasPrefix("https://") ? String(endpoint.dropFirst(8)) : endpoint
     }
 
+    /// The first node's attested channel, on this host's loopback.
+    func channelPort() throws -> UInt16 {
+        let cluster = try JSON(parsing: readFile(directory + "/cluster.json"))
+        let channel = try #require(cluster["nodes"]?.array?.first?["channel"]?.string)
+        return try #require(UInt16(channel.drop { $0 != ":" }.dropFirst()))
+    }
+
     /// Everything the machine ever wrote to its serial port.
     func console(of name: String = "control-plane-0") throws -> String {
         String(decoding: try readFile("\(directory)/vm/\(name)/console.log"), as: UTF8.self)

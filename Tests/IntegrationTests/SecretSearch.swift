@@ -11,23 +11,12 @@ extension IntegrationTests.OwnedClusterTests {
     /// The bytes of every secret of the cluster, searched for where they must not be: in the whole memory of the guest
     /// (kernel, bootstrapper, freed pages alike), on its disks and console, in every file on the host's side.
     func expectNoSecrets(_ node: LocalNode, words: String) throws {
-        let name = "control-plane-0"
-        let machine = "\(node.directory)/vm/\(name)"
-        var line = try readFile(words)
-        while line.last == 0x0A { line.removeLast() }
-        let phrase = line
-        let cluster = try LocalCluster(directory: node.directory, host: Host(environment: [:]))
-        let secret = try cluster.clusterSecret(passphrase: Secret(wiping: &line))
-        let packed = secret.packed.withBytes { bytes in bytes.indices.map { bytes[$0] } }
-        let diskKey = secret.diskKey(node: try #require(NodeName(name)), epoch: 1).withBytes { bytes in
-            bytes.indices.map { bytes[$0] }
-        }
-        let secrets = [("cluster secret", Array(packed.prefix(32))), ("disk key", diskKey), ("passphrase", phrase)]
-
+        let machine = "\(node.directory)/vm/\(Self.machine)"
+        let secrets = try Self.secrets(of: node, words: words)
         let dump = machine + "/memory"
         defer { unsafe unlink(dump) }
         try Self.saveMemory(of: machine, to: dump)
-        let found = try secrets.map { try Self.count($0.1, in: dump) }
+        let found = try secrets.map { try Self.count($0.bytes, in: dump) }
         // A control plane holds the cluster secret, in its locked memory and in what its kernel caches of its disk: that
         // the search finds it shows that it searches.
         #expect(found[0] > 0, "the guest's memory was not searched")
@@ -44,6 +33,22 @@ extension IntegrationTests.OwnedClusterTests {
                 if what != "passphrase" { #expect(try Self.count(text, in: file) == 0, "\(what) in \(file), as text") }
             }
         }
+    }
+
+    private static let machine = "control-plane-0"
+
+    /// Cluster secret, disk key, passphrase, in this order.
+    static func secrets(of node: LocalNode, words: String) throws -> [(what: String, bytes: [UInt8])] {
+        var line = try readFile(words)
+        while line.last == 0x0A { line.removeLast() }
+        let phrase = line
+        let cluster = try LocalCluster(directory: node.directory, host: Host(environment: [:]))
+        let secret = try cluster.clusterSecret(passphrase: Secret(wiping: &line))
+        let packed = secret.packed.withBytes { bytes in bytes.indices.map { bytes[$0] } }
+        let diskKey = secret.diskKey(node: try #require(NodeName(machine)), epoch: 1).withBytes { bytes in
+            bytes.indices.map { bytes[$0] }
+        }
+        return [("cluster secret", Array(packed.prefix(32))), ("disk key", diskKey), ("passphrase", phrase)]
     }
 
     /// Through QEMU's monitor: the first two gigabytes of physical memory, which is all that the machine has.

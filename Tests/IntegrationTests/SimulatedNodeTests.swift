@@ -80,6 +80,42 @@ extension IntegrationTests {
             try await node.endsWithoutTrace()
         }
 
+        @Test(Built.ifBuilt(Built.simulatedImage))
+        func `SEV-SNP: a cluster of two, a power cut, unattended rejoin, all off, recover`() async throws {
+            let folder = try TemporaryFolder()
+            let words = try folder.file("passphrase", "correct horse battery\n")
+            let roots = try Self.roots()
+            let naming = try await Self.policy(folder, LocalNode(), development: true) { $0["simulatedRoots"] = roots }
+            let cluster = try LocalNode(
+                image: Built.simulatedImage + "/nacre.raw", manifest: Self.own(Built.simulatedImage),
+                options: ["--workers", "1", "--policy", naming, "--passphrase-file", words, "--no-wait"])
+            let story = ClusterStory(cluster: cluster, words: words)
+            let first = try await cluster.up()
+            try #require(first.status == 0, "\(first.errors)\(first.text)")
+            for node in try JSON(parsing: first.output)["nodes"]?.array ?? [] {
+                #expect(node["protection"]?.string == "simulated")
+            }
+            let both = [ClusterStory.plane, ClusterStory.worker]
+            for name in both { try await story.expectOpen(name, generation: 1) }
+
+            try await story.stop(ClusterStory.worker, "--power-cut")
+            try await story.start(ClusterStory.worker)
+            try await story.expectOpen(ClusterStory.worker, generation: 2)
+            #expect(try cluster.console(of: ClusterStory.worker).contains("claimed by rejoin through 10.0.2.2:"))
+
+            for name in both { try await story.stop(name, "--power-cut") }
+            for name in both { try await story.start(name) }
+            try await story.expectWaiting(ClusterStory.plane, nil)
+            let recovered = try await cluster.nacre(
+                "recover", "--dir", cluster.directory, "--passphrase-file", words, "-o", "json")
+            #expect(recovered.status == 0, "\(recovered.errors)\(recovered.text)")
+            try await story.expectOpen(ClusterStory.plane, generation: 2)
+            try await story.expectOpen(ClusterStory.worker, generation: 3)
+            let verified = try await cluster.nacre("verify", "--dir", cluster.directory, "-o", "json")
+            #expect(verified.status == 0, "\(verified.errors)")
+            try await cluster.endsWithoutTrace()
+        }
+
         @Test(Built.ifBuilt(Built.simulatedTDXImage))
         func `TDX: production, the root named, accepts MRTD and RTMRs that the manifest predicts`() async throws {
             let own = Self.own(Built.simulatedTDXImage)

@@ -56,7 +56,8 @@ extension IntegrationTests {
                     let end = writes.cut(&generator)
                     let name = "cut\(index - group)"
                     let path = "\(machine.folder.path)/\(name).img"
-                    try writes.replay(upTo: end, into: path, size: size, &generator)
+                    unsafe unlink(path)
+                    try writes.replay(upTo: end, onto: path, size: size, &generator)
                     names[name] = "cut \(index), before write \(end)"
                     disks.append((name, raw(path)))
                 }

@@ -57,10 +57,12 @@ struct WriteLog {
 
     /// The disk after a power cut before entry `end`: what was flushed is there; of the rest each write is there, lost, or
     /// torn in the middle.
-    func replay(upTo end: Int, into disk: String, size: Int, _ generator: inout SeededGenerator) throws {
+    ///
+    /// - Parameter disk: what was there before the first write; made, and blank, where it is not there.
+    func replay(upTo end: Int, onto disk: String, size: Int, _ generator: inout SeededGenerator) throws {
         let durable = entries[..<end].lastIndex { $0.isFlush } ?? 0
         let log = unsafe open(path, O_RDONLY | O_CLOEXEC)
-        let target = unsafe open(disk, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+        let target = unsafe open(disk, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         defer {
             close(log)
             close(target)

@@ -19,8 +19,10 @@ struct ConfigTests {
         // Every optional key of the file, once its comment sign is gone.
         let full = ClusterConfig.sample.replacing("#bundle:", with: "bundle: b")
             .replacing("#trustRoot:", with: "trustRoot: \"t # 1\"").replacing("#firmware:", with: "firmware: f")
+            .replacing("#policy:", with: "policy: p")
         let config = try Self.parse(full)
         #expect(config.bundle == "b" && config.trustRoot == "t # 1" && config.firmware == "f")
+        #expect(config.policy == "p")
     }
 
     @Test("values reach their places")

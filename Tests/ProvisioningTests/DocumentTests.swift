@@ -27,6 +27,15 @@ struct DocumentTests {
         #expect(try ClusterDocument(parsing: Array(Self.document.json.pretty.utf8)) == Self.document)
     }
 
+    @Test("a policy of the owner's own comes back as it was written, and goes before the rules")
+    func ownPolicy() throws {
+        var document = Self.document
+        #expect(document.judging.policy == .development)
+        document.attestation = .production
+        #expect(try ClusterDocument(parsing: Array(document.json.pretty.utf8)) == document)
+        #expect(document.judging.policy == .production)
+    }
+
     @Test("a damaged cluster.json is refused or a sound value, never a crash")
     func damage() {
         let bytes = Array(Self.document.json.pretty.utf8)
