@@ -13,20 +13,20 @@ enum MachineMounts {
 
     static let state = StateMounts(
         folder: folder,
-        mount: { () throws(Finding) in try change([disk], to: true) },
+        mount: { () throws(Finding) in try told { (bus) throws(ServiceBus.Failure) in try bus.start([disk]) } },
         spread: { () throws(Finding) in
-            try change(places, to: true)
+            try told { (bus) throws(ServiceBus.Failure) in try bus.start(places) }
             // As journalctl --flush: what was logged so far, and all that follows, goes to the disk.
             try told { (bus) throws(ServiceBus.Failure) in try bus.signal("systemd-journald.service", SIGUSR1) }
         },
         unmount: { () throws(Finding) in
             // Each of them, whatever becomes of the others: the disk's own then says what is still in use.
-            for place in places.reversed() { try? change([place], to: false) }
-            try change([disk], to: false)
+            for place in places.reversed() { try? stop(place) }
+            try stop(disk)
         })
 
-    private static func change(_ units: [String], to isStarted: Bool) throws(Finding) {
-        try told { (bus) throws(ServiceBus.Failure) in for unit in units { try bus.change(unit, to: isStarted) } }
+    private static func stop(_ unit: String) throws(Finding) {
+        try told { (bus) throws(ServiceBus.Failure) in try bus.finish([unit: try bus.begin(.stop, unit)]) }
     }
 
     private static func told(_ body: (borrowing ServiceBus) throws(ServiceBus.Failure) -> Void) throws(Finding) {

@@ -28,19 +28,26 @@ import Linux
 
     deinit { _ = unsafe sd_bus_flush_close_unref(bus) }
 
-    /// Starts or stops a unit, and waits until that is done.
-    borrowing func change(_ unit: String, to isStarted: Bool) throws(Failure) {
-        let job = try begin(isStarted ? .start : .stop, unit)
-        let what = "\(isStarted ? "start" : "stop") \(unit)"
+    /// Starts units beside each other, and waits until all of them are.
+    borrowing func start(_ units: [String]) throws(Failure) {
+        var jobs: [String: String] = [:]
+        for unit in units { jobs[unit] = try begin(.start, unit) }
+        try finish(jobs)
+    }
+
+    /// Waits until every one of the jobs, by unit, is done.
+    borrowing func finish(_ jobs: [String: String]) throws(Failure) {
+        var left = jobs
         // Other units' signals do not prolong it.
         let deadline = BootClock.milliseconds + Int(Self.patience / 1000)
-        while BootClock.milliseconds < deadline {
-            let ended = try ended(within: max(0, deadline - BootClock.milliseconds))
-            guard let mine = ended.first(where: { $0.job == job }) else { continue }
-            guard mine.result == "done" else { throw Failure(description: "\(what): \(mine.result)") }
-            return
+        while !left.isEmpty, BootClock.milliseconds < deadline {
+            for ended in try ended(within: max(0, deadline - BootClock.milliseconds)) {
+                guard let unit = left.first(where: { $0.value == ended.job })?.key else { continue }
+                guard ended.result == "done" else { throw Failure(description: "\(unit): \(ended.result)") }
+                left[unit] = nil
+            }
         }
-        throw Failure(description: "\(what): not done in time")
+        if let unit = left.keys.sorted().first { throw Failure(description: "\(unit): not done in time") }
     }
 
     enum Event {
