@@ -33,9 +33,10 @@ extension IntegrationTests {
 
             // The owner accepts it beside the first: it comes in by itself.
             let manifests = try [Built.manifest, release[1]].map { JSON.base64(try readFile($0)) }
+            let refused = try story.consoleLength(ClusterStory.worker)
             try await Self.apply(manifests, story, folder)
-            try await story.expectConsole(ClusterStory.worker, after: 0, "claimed by rejoin")
-            try await story.expectConsole(ClusterStory.worker, after: 0, "in cluster", "generation")
+            try await story.expectConsole(ClusterStory.worker, after: refused, "claimed by rejoin")
+            try await story.expectConsole(ClusterStory.worker, after: refused, "in cluster")
 
             // The owner takes it back: not again.
             try await story.stop(ClusterStory.worker, "--power-cut")
