@@ -12,8 +12,8 @@ public enum PodNetwork: String, Sendable, CaseIterable {
 
 /// Everything that the files of a node are made from.
 public struct NodeConfiguration: Sendable {
-    /// A control plane as others see it.
-    public struct Plane: Sendable, Equatable {
+    /// A node as others see it.
+    public struct Member: Sendable, Hashable {
         public let name: NodeName
         public let index: NodeIndex
 
@@ -22,6 +22,8 @@ public struct NodeConfiguration: Sendable {
             self.index = index
         }
     }
+
+    public typealias Plane = Member
 
     /// What control planes know beside their certificates, derived from the cluster secret.
     public struct PlaneKeys: Sendable {
@@ -50,7 +52,10 @@ public struct NodeConfiguration: Sendable {
     public var podNetwork: PodNetwork
     public var keys: [NodeCertificate: PrivateKey]
     public var certificates: [NodeCertificate: Certificate]
+    /// Of `client` only this node's own.
     public var authorities: [ClusterAuthorityName: Certificate]
+    /// The authority `client` of every node of the policy that is not revoked; control planes only.
+    public var clientAuthorities: [Member: Certificate] = [:]
     public var planeKeys: PlaneKeys?
     public var mesh: MeshConfiguration
 
@@ -95,6 +100,9 @@ public struct NodeConfiguration: Sendable {
         for (name, certificate) in authorities {
             if let file = name.file { files.append(NodeFile("\(Self.pki)/\(file)", certificate.pem)) }
         }
+        if role == .controlPlane, let owner = authorities[.kubernetes] {
+            files.append(NodeFile(Self.clientAuthoritiesFile, clients(owner)))
+        }
         for name in NodeCertificate.allowed(for: role) where name.isFile {
             guard let key = keys[name], let certificate = certificates[name] else {
                 throw CryptoError(.form, "no certificate \(name.rawValue), which a \(role.rawValue) has")
@@ -111,6 +119,13 @@ public struct NodeConfiguration: Sendable {
             files.append(NodeFile(Self.directory + "/encryption.yaml", Self.encryption(planeKeys)))
         }
         return files.sorted { $0.path < $1.path }
+    }
+
+    /// Whom the API server lets in: the owner, and nodes by their own authorities. It reads this file again by itself.
+    public static let clientAuthoritiesFile = pki + "/clients.crt"
+
+    private func clients(_ owner: Certificate) -> String {
+        owner.pem + clientAuthorities.sorted { $0.key.index < $1.key.index }.map(\.value.pem).joined()
     }
 
     /// EnvironmentFile of all units (systemd.exec(5)); every value is of letters that mean nothing to it.

@@ -39,7 +39,7 @@ public struct APIClient: Sendable {
     /// The API server that a node's components ask, by the certificate of one of them.
     public init(_ configuration: NodeConfiguration, as name: NodeCertificate) throws(APIError) {
         guard let certificate = configuration.certificates[name], let key = configuration.keys[name],
-            let authority = configuration.authorities[name.authority]
+            let authority = configuration.authorities[.kubernetes]
         else { throw APIError("no certificate \(name.rawValue)") }
         self.init(
             host: "\(configuration.apiServerIndex.address)", port: NetworkPlan.apiPort, authority: authority,

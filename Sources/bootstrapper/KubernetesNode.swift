@@ -91,23 +91,46 @@ struct KubernetesNode: ~Copyable {
     /// Hears what is new in the mesh, and tells its services.
     private mutating func follow() {
         let revision = node.meshRevision
-        guard BootClock.milliseconds >= nextMesh || revision != meshRevision else { return }
+        let isNews = revision != meshRevision
+        guard BootClock.milliseconds >= nextMesh || isNews else { return }
         meshRevision = revision
-        let network = Self.network()
         do throws(Finding) {
-            let changed = try node.refreshMesh(
-                endpoints: network.endpoints, linkLocalInterface: network.linkLocalInterface)
-            if let changed {
-                configuration = changed
-                try write(changed)
-                if plan?.isActive(NodeUnit.reloadedForPeers) == true { command(.reload, NodeUnit.reloadedForPeers) }
+            // Before anybody is asked: other control planes may be slow to answer, and a revoked node is not to gain by it.
+            if isNews { try take(try node.refreshOwn()) }
+            if BootClock.milliseconds >= nextMesh {
+                let network = Self.network()
+                try take(
+                    try node.refreshMesh(
+                        endpoints: network.endpoints, linkLocalInterface: network.linkLocalInterface))
+                nextMesh = BootClock.milliseconds + ClusterNode.meshInterval * 1000
             }
-            nextMesh = BootClock.milliseconds + ClusterNode.meshInterval * 1000
         } catch {
             nextMesh = BootClock.milliseconds + ClusterNode.meshInterval * 1000
             failed(error)
             if error.family == "revoked" { withdraw() }
         }
+    }
+
+    /// Others have come or gone, by the policy or by their own word.
+    private mutating func take(_ changed: NodeConfiguration?) throws(Finding) {
+        guard let changed else { return }
+        let before = configuration
+        configuration = changed
+        try write(changed)
+        if plan?.isActive(NodeUnit.reloadedForPeers) == true { command(.reload, NodeUnit.reloadedForPeers) }
+        let gone = Set(before?.clientAuthorities.keys.map { $0 } ?? []).subtracting(changed.clientAuthorities.keys)
+        if !gone.isEmpty, plan?.isActive(.apiServer) == true { cutOff(gone) }
+    }
+
+    /// The API server reads whom it lets in again by itself, but takes up to a minute, and asks nobody twice who is
+    /// connected: it starts again, at once. It has no state of its own, and asked kindly it would wait for its clients.
+    private mutating func cutOff(_ gone: Set<NodeConfiguration.Member>) {
+        let names = gone.map { "\($0.name)" }.sorted().joined(separator: ", ")
+        do throws(ServiceBus.Failure) {
+            if bus == nil { bus = try ServiceBus.connect() }
+            try bus?.signal(NodeUnit.apiServer.rawValue, SIGKILL)
+            node.report("kubernetes: the API server starts again without \(names)")
+        } catch { lostBus(error) }
     }
 
     private mutating func startUnits() {

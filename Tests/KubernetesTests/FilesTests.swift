@@ -84,8 +84,8 @@ struct FilesTests {
             "/run/cni/net.d/10-nacre.conflist", "/run/nacre/kubernetes/dns.kubeconfig",
             "/run/nacre/kubernetes/kube-proxy.kubeconfig", "/run/nacre/kubernetes/kube-proxy.yaml",
             "/run/nacre/kubernetes/kubelet.kubeconfig", "/run/nacre/kubernetes/kubelet.yaml",
-            "/run/nacre/kubernetes/node.env", "/run/nacre/kubernetes/pki/ca.crt", "/run/nacre/mesh/mesh.env",
-            "/run/nacre/mesh/wg0.conf",
+            "/run/nacre/kubernetes/node.env", "/run/nacre/kubernetes/pki/ca.crt",
+            "/run/nacre/kubernetes/pki/kubelet-client-ca.crt", "/run/nacre/mesh/mesh.env", "/run/nacre/mesh/wg0.conf",
         ]
         #expect(Set(files.keys) == Set(pki + others))
     }
@@ -99,9 +99,11 @@ struct FilesTests {
             let read = try PrivateKey(pem: Array(file.text.utf8))
             #expect(read.publicKey == configuration.keys[name]?.publicKey)
         }
-        for name in ["ca.crt", "etcd-ca.crt", "front-proxy-ca.crt", "service-account.pub", "service-account.key"] {
-            #expect(files["/run/nacre/kubernetes/pki/\(name)"] != nil)
-        }
+        for name in [
+            "ca.crt", "clients.crt", "etcd-ca.crt", "front-proxy-ca.crt", "kubelet-client-ca.crt",
+            "service-account.pub",
+            "service-account.key",
+        ] { #expect(files["/run/nacre/kubernetes/pki/\(name)"] != nil) }
         #expect(!files.keys.contains { $0.contains("mesh") && $0.contains("pki") })
         // kubectl and components find their own.
         #expect(files["/run/nacre/kubernetes/scheduler.kubeconfig"]?.text.contains("https://10.200.0.1:6443") == true)
