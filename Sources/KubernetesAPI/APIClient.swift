@@ -18,7 +18,7 @@ public struct APIError: Error, Sendable, Equatable, CustomStringConvertible {
     public var description: String { message }
 }
 
-/// Asks the cluster's API server (Kubernetes API, v1): one connection for each question, TLS 1.3 with a certificate of this
+/// Asks the cluster's API server (Kubernetes API, v1): TLS 1.3 with a certificate of this
 /// node, the server known by the cluster's authority and by its address.
 public struct APIClient: Sendable {
     /// Longest answer, bytes.
@@ -48,19 +48,33 @@ public struct APIClient: Sendable {
 
     /// The object at `path`.
     public func get(_ path: String, deadline: Deadline) throws(APIError) -> JSON {
-        let response: HTTPResponse
+        guard let found = try get([path], deadline: deadline).first else { throw APIError("no answer") }
+        return found
+    }
+
+    /// The objects at `paths`, over one connection: its handshake is most of what a question costs either end.
+    public func get(_ paths: [String], deadline: Deadline) throws(APIError) -> [JSON] {
+        var responses: [HTTPResponse] = []
         do {
             let connection = try TLSClient.connect(
                 host, port: port, deadline: deadline, authentication: .authority(authority), identity: identity)
             defer { connection.close() }
             let http = HTTPConnection(connection)
-            try http.write(
-                HTTPRequest(target: path, fields: ["accept": "application/json", "connection": "close"]),
-                host: "\(host):\(port)")
-            response = try http.readResponse(bodyLimit: Self.maximumAnswer)
+            for (number, path) in paths.enumerated() {
+                var fields = ["accept": "application/json"]
+                if number == paths.count - 1 { fields["connection"] = "close" }
+                try http.write(HTTPRequest(target: path, fields: fields), host: "\(host):\(port)")
+                responses.append(try http.readResponse(bodyLimit: Self.maximumAnswer))
+            }
         } catch { throw APIError("\(host):\(port): \(error)") }
+        var objects: [JSON] = []
+        for response in responses { objects.append(try Self.object(response)) }
+        return objects
+    }
+
+    private static func object(_ response: HTTPResponse) throws(APIError) -> JSON {
         let json: JSON
-        do throws(ParseError) { json = try JSON(parsing: response.body, limit: Self.maximumAnswer) } catch {
+        do throws(ParseError) { json = try JSON(parsing: response.body, limit: maximumAnswer) } catch {
             throw APIError("an answer that is no JSON: \(error)", status: response.status)
         }
         guard response.status == 200 else {

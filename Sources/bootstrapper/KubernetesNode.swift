@@ -190,7 +190,7 @@ struct KubernetesNode: ~Copyable {
                         next: "the node asks again"))
             }
         }
-        nextQuestion = BootClock.milliseconds + (status.isReady ? 10_000 : 1000)
+        nextQuestion = BootClock.milliseconds + (status.isReady ? 10_000 : 2000)
         if status.isReady { status.failure = nil }
     }
 
@@ -201,11 +201,11 @@ struct KubernetesNode: ~Copyable {
         nextNames = BootClock.milliseconds + 1000 * ZoneRecord.timeToLive
         do {
             let client = try APIClient(configuration, as: .kubeProxy)
-            func items(_ kind: String) throws(APIError) -> [JSON] {
-                // From the API server's memory, not from etcd.
-                try client.get("/api/v1/\(kind)?resourceVersion=0", deadline: .seconds(5))["items"]?.array ?? []
-            }
-            let found = ServiceRecords.records(services: try items("services"), endpoints: try items("endpoints"))
+            // From the API server's memory, not from etcd.
+            let lists = try client.get(
+                ["services", "endpoints"].map { "/api/v1/\($0)?resourceVersion=0" }, deadline: .seconds(5)
+            ).map { $0["items"]?.array ?? [] }
+            let found = ServiceRecords.records(services: lists[0], endpoints: lists[1])
             guard found != names else { return }
             try NodeFile(ServiceRecords.file, ServiceRecords.configuration(found)).write()
             if bus == nil { bus = try ServiceBus.connect() }

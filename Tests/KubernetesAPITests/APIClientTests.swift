@@ -14,6 +14,8 @@ import Testing
 private final class Answering: Sendable {
     let port: UInt16
     let questions = Mutex<[String]>([])
+    /// That have ended.
+    let connections = Mutex(0)
 
     init(_ identity: TLSIdentity, _ answer: [UInt8]) throws {
         let server = try TLSServer(certificate: identity.certificate, key: identity.key, clients: .any)
@@ -27,8 +29,12 @@ private final class Answering: Sendable {
                 guard let client = try? listener.accept(deadline: .seconds(120)) else { return }
                 guard let connection = try? server.accept(client, deadline: .seconds(60)) else { continue }
                 let http = HTTPConnection(connection)
-                if let request = try? http.readRequest() { questions.withLock { $0.append(request.target) } }
-                try? connection.write(answer)
+                while let request = try? http.readRequest() {
+                    questions.withLock { $0.append(request.target) }
+                    try? connection.write(answer)
+                    if request.fields["connection"] == "close" { break }
+                }
+                connections.withLock { $0 += 1 }
                 connection.close()
             }
         }
@@ -86,6 +92,18 @@ private final class Answering: Sendable {
             #expect(try api.isReady(name, deadline: .seconds(60)) == expected)
             #expect(answering.questions.withLock { $0 } == ["/api/v1/nodes/worker-0"])
         }
+    }
+
+    @Test func `several questions take one connection, and all have to be answered`() throws {
+        let (issuer, authority) = try issuer()
+        let server = try issue(issuer, [.ip(IPAddress(127, 0, 0, 1))], .server)
+        let answering = try Answering(server, Self.answer(#"{"items":[1]}"#))
+        let api = APIClient(
+            host: "127.0.0.1", port: answering.port, authority: authority, identity: try issue(issuer, [], .client))
+        let found = try api.get(["/a", "/b"], deadline: .seconds(60))
+        #expect(found.map { $0["items"]?.array?.count } == [1, 1])
+        #expect(answering.questions.withLock { $0 } == ["/a", "/b"])
+        #expect(answering.connections.withLock { $0 } <= 1)
     }
 
     @Test func `a refusal says what the API server said`() throws {
