@@ -101,9 +101,7 @@ public struct ClusterAuthority: Sendable {
                 server: server, authority: try Self.dated(issuer, time),
                 certificate: try issuer.issue(template, for: key.publicKey),
                 key: key, userName: "owner", clusterName: clusterName)
-        } catch let finding as Finding {
-            throw finding
-        } catch { throw Finding("key-form", claim: "kubeconfig", actual: "\(error)") }
+        } catch { throw Finding("key-form", claim: "kubeconfig", actual: error.message) }
     }
 
     /// What control planes alone have, in each of them the same.

@@ -158,7 +158,11 @@ extension ClusterNode {
         var all: [NodeConfiguration.Member: Certificate] = [:]
         for node in policy.nodes where !node.isRevoked {
             let member = NodeConfiguration.Member(name: node.name, index: node.index)
-            all[member] = try made[member] ?? authority.clientCertificate(of: node.name, node.index, at: time)
+            if let known = made[member] {
+                all[member] = known
+            } else {
+                all[member] = try authority.clientCertificate(of: node.name, node.index, at: time)
+            }
         }
         return all
     }
