@@ -141,7 +141,7 @@ public struct NodeConfiguration: Sendable {
             lines += [
                 (
                     "ETCD_INITIAL_CLUSTER",
-                    members.sorted { $0.index < $1.index }.map { "\($0.name)=https://\($0.index.address):2380" }
+                    members.sorted { $0.index < $1.index }.map { "\($0.name)=\(EtcdPlan.peer(of: $0.index))" }
                         .joined(separator: ",")
                 ),
                 ("ETCD_INITIAL_CLUSTER_STATE", etcdExists ? "existing" : "new"),

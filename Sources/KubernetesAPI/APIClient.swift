@@ -54,16 +54,30 @@ public struct APIClient: Sendable {
 
     /// The objects at `paths`, over one connection: its handshake is most of what a question costs either end.
     public func get(_ paths: [String], deadline: Deadline) throws(APIError) -> [JSON] {
+        try ask(paths.map { HTTPRequest(target: $0) }, deadline: deadline)
+    }
+
+    /// What the server answers to an object that is sent to it.
+    public func post(_ path: String, _ object: JSON, deadline: Deadline) throws(APIError) -> JSON {
+        let request = HTTPRequest(
+            method: "POST", target: path, fields: ["content-type": "application/json"],
+            body: Array(object.compact.utf8))
+        guard let found = try ask([request], deadline: deadline).first else { throw APIError("no answer") }
+        return found
+    }
+
+    private func ask(_ requests: [HTTPRequest], deadline: Deadline) throws(APIError) -> [JSON] {
         var responses: [HTTPResponse] = []
         do {
             let connection = try TLSClient.connect(
                 host, port: port, deadline: deadline, authentication: .authority(authority), identity: identity)
             defer { connection.close() }
             let http = HTTPConnection(connection)
-            for (number, path) in paths.enumerated() {
-                var fields = ["accept": "application/json"]
-                if number == paths.count - 1 { fields["connection"] = "close" }
-                try http.write(HTTPRequest(target: path, fields: fields), host: "\(host):\(port)")
+            for (number, request) in requests.enumerated() {
+                var request = request
+                request.fields["accept"] = "application/json"
+                if number == requests.count - 1 { request.fields["connection"] = "close" }
+                try http.write(request, host: "\(host):\(port)")
                 responses.append(try http.readResponse(bodyLimit: Self.maximumAnswer))
             }
         } catch { throw APIError("\(host):\(port): \(error)") }
@@ -77,7 +91,8 @@ public struct APIClient: Sendable {
         do throws(ParseError) { json = try JSON(parsing: response.body, limit: maximumAnswer) } catch {
             throw APIError("an answer that is no JSON: \(error)", status: response.status)
         }
-        guard response.status == 200 else {
+        // 201 for what was made.
+        guard [200, 201].contains(response.status) else {
             throw APIError(
                 "HTTP status \(response.status): \(json["message"]?.string ?? "no message")", status: response.status)
         }

@@ -16,6 +16,8 @@ struct KubernetesNode: ~Copyable {
     /// Jobs of process 1 that the plan waits for.
     private var jobs: [String: NodeUnit] = [:]
     private var configuration: NodeConfiguration?
+    /// Control planes only.
+    private var etcd = EtcdMembership()
     private var renewal = Instant(seconds: 0)
     /// When the mesh is asked next, by the boot's clock.
     private var nextMesh = 0
@@ -48,6 +50,7 @@ struct KubernetesNode: ~Copyable {
             if configuration == nil || Instant.now >= renewal { enrol() }
             if configuration != nil {
                 follow()
+                joinEtcd()
                 startUnits()
                 askForReadiness()
                 serveNames()
@@ -131,6 +134,17 @@ struct KubernetesNode: ~Copyable {
             try bus?.signal(NodeUnit.apiServer.rawValue, SIGKILL)
             node.report("kubernetes: the API server starts again without \(names)")
         } catch { lostBus(error) }
+    }
+
+    /// A control plane's etcd is not started before it is known with whom.
+    private mutating func joinEtcd() {
+        guard let configuration, configuration.role == .controlPlane, let plan else { return }
+        do throws(Finding) {
+            let isChanged = try etcd.step(
+                node, configuration, isMeshUp: plan.isActive(.mesh), isRunning: plan.isActive(.etcd))
+            if isChanged { try write(configuration) }
+        } catch { failed(error) }
+        self.plan?.held = etcd.held
     }
 
     private mutating func startUnits() {
@@ -260,6 +274,8 @@ struct KubernetesNode: ~Copyable {
             for folder in folders {
                 try File.makeFolders(folder, mode: 0o755)
             }
+            var configuration = configuration
+            if configuration.role == .controlPlane { etcd.apply(to: &configuration) }
             for file in try configuration.files() { try file.write() }
         } catch { throw Finding("node-files", claim: "/run/nacre", expected: "written", actual: "\(error)") }
     }
