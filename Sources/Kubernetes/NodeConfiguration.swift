@@ -41,6 +41,8 @@ public struct NodeConfiguration: Sendable {
         }
     }
 
+    /// The control plane that a worker asks, where it is still one; else the one with the lowest index.
+    public var preferredPlane: NodeIndex?
     public let name: NodeName
     public let role: NodeRole
     public let index: NodeIndex
@@ -85,7 +87,16 @@ public struct NodeConfiguration: Sendable {
     /// Where components of this node find the API server: a control plane asks its own.
     public var apiServer: String { "https://\(apiServerIndex.address):\(NetworkPlan.apiPort)" }
     /// Of that control plane.
-    public var apiServerIndex: NodeIndex { role == .controlPlane ? index : planes.map(\.index).min() ?? index }
+    public var apiServerIndex: NodeIndex {
+        if role == .controlPlane { return index }
+        if let preferredPlane, planes.contains(where: { $0.index == preferredPlane }) { return preferredPlane }
+        return planes.map(\.index).min() ?? index
+    }
+    /// Control planes that a worker can turn to instead, the next higher index first.
+    public var otherPlanes: [NodeIndex] {
+        let all = planes.map(\.index).sorted()
+        return all.filter { $0 > apiServerIndex } + all.filter { $0 < apiServerIndex }
+    }
 
     /// Every file of the node, sorted by path. Directories are made by whoever writes them.
     public func files() throws(CryptoError) -> [NodeFile] {

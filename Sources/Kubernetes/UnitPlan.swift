@@ -61,7 +61,10 @@ public struct UnitPlan: Sendable, Equatable {
     }
 
     /// The node has new certificates: whatever reads them once is restarted, in order.
-    public mutating func renew() {
-        for unit in units where unit.renewal == .restart && isActive(unit) { states[unit] = .due(.restart, from: 0) }
+    public mutating func renew() { restart(units.filter { $0.renewal == .restart }) }
+
+    /// Those of them that run are restarted, in order.
+    public mutating func restart(_ some: [NodeUnit]) {
+        for unit in units where some.contains(unit) && isActive(unit) { states[unit] = .due(.restart, from: 0) }
     }
 }

@@ -29,6 +29,11 @@ struct KubernetesNode: ~Copyable {
     private var lastAnswer = 0
     /// Milliseconds: as long as Kubernetes itself waits for a node that is silent.
     private static let oldestAnswer = 40_000
+    /// The control plane that this worker turned to, and when, by the boot's clock.
+    private var plane: NodeIndex?
+    private var turned = 0
+    /// Milliseconds of silence after which a worker asks another control plane.
+    private static let patience = 15_000
     /// What the cluster's resolver was told last, and when it is looked at next, by the boot's clock.
     private var names: Set<ZoneRecord> = []
     private var nextNames = 0
@@ -71,11 +76,12 @@ struct KubernetesNode: ~Copyable {
             let isRenewal = configuration != nil
             reached("enrolled")
             configuration = enrolment.configuration
+            configuration?.preferredPlane = plane
             renewal = enrolment.renewal
             status.notAfter = enrolment.notAfter
             status.index = enrolment.configuration.index
             status.failure = nil
-            try write(enrolment.configuration)
+            if let configuration { try write(configuration) }
             reached("files")
             if isRenewal {
                 plan?.renew()
@@ -116,11 +122,13 @@ struct KubernetesNode: ~Copyable {
 
     /// Others have come or gone, by the policy or by their own word.
     private mutating func take(_ changed: NodeConfiguration?) throws(Finding) {
-        guard let changed else { return }
+        guard var changed else { return }
         let before = configuration
+        changed.preferredPlane = plane
         configuration = changed
         try write(changed)
         if plan?.isActive(NodeUnit.reloadedForPeers) == true { command(.reload, NodeUnit.reloadedForPeers) }
+        if let before, before.apiServer != changed.apiServer { plan?.restart(NodeUnit.restartedForAPIServer) }
         let gone = Set(before?.clientAuthorities.keys.map { $0 } ?? []).subtracting(changed.clientAuthorities.keys)
         if !gone.isEmpty, plan?.isActive(.apiServer) == true { cutOff(gone) }
     }
@@ -197,6 +205,7 @@ struct KubernetesNode: ~Copyable {
         } catch {
             // What it said last holds for a while: an answer can be late.
             if BootClock.milliseconds - lastAnswer > Self.oldestAnswer { status.isReady = false }
+            turn(configuration)
             if status.phase == .run, !status.isReady {
                 failed(
                     Finding(
@@ -206,6 +215,26 @@ struct KubernetesNode: ~Copyable {
         }
         nextQuestion = BootClock.milliseconds + (status.isReady ? 10_000 : 2000)
         if status.isReady { status.failure = nil }
+    }
+
+    /// A worker whose API server is silent goes to another that answers: kubelet and kube-proxy read where it is once, at
+    /// their start.
+    private mutating func turn(_ configuration: NodeConfiguration) {
+        let now = BootClock.milliseconds
+        guard configuration.role == .worker, now - max(lastAnswer, turned) > Self.patience else { return }
+        for candidate in configuration.otherPlanes {
+            var other = configuration
+            other.preferredPlane = candidate
+            do {
+                _ = try APIClient(other, as: .kubelet).get("/version", deadline: .seconds(3))
+                (plane, turned) = (candidate, now)
+                self.configuration = other
+                try write(other)
+                plan?.restart(NodeUnit.restartedForAPIServer)
+                node.report("kubernetes: \(configuration.apiServer) is silent; \(other.apiServer) answers")
+                return
+            } catch { continue }
+        }
     }
 
     /// Feeds the cluster's resolver on this node. By kube-proxy's certificate, which may list Services and Endpoints

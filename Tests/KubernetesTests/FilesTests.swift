@@ -167,6 +167,30 @@ struct FilesTests {
         #expect(plane.text.contains("ETCD_INITIAL_CLUSTER_STATE=new\n"))
     }
 
+    @Test("a worker asks the control plane that it prefers for as long as there is such a one")
+    func preferredPlane() throws {
+        let planes = try [1, 3, 4].map { number in
+            NodeConfiguration.Plane(
+                name: try #require(NodeName("control-plane-\(number)")), index: try #require(NodeIndex(number)))
+        }
+        var worker = try configuration(.worker) { $0.planes = planes }
+        #expect(worker.apiServer == "https://10.200.0.1:6443")
+        #expect(worker.otherPlanes.map(\.number) == [3, 4])
+        worker.preferredPlane = planes[1].index
+        #expect(worker.apiServer == "https://10.200.0.3:6443")
+        #expect(worker.otherPlanes.map(\.number) == [4, 1])
+        let kubeconfig = try #require(try Self.files(worker)["/run/nacre/kubernetes/kubelet.kubeconfig"])
+        #expect(kubeconfig.text.contains("https://10.200.0.3:6443"))
+        worker.planes.remove(at: 1)
+        #expect(worker.apiServer == "https://10.200.0.1:6443")
+        // A control plane asks its own.
+        let plane = try configuration(.controlPlane) {
+            $0.planes = planes
+            $0.preferredPlane = planes[1].index
+        }
+        #expect(plane.apiServer == "https://10.200.0.1:6443")
+    }
+
     @Test("wg0.conf in the form of wg setconf")
     func mesh() throws {
         let configuration = try configuration(.worker)
