@@ -7,7 +7,7 @@ import KubernetesAPI
 import Linux
 
 /// What a member does for Kubernetes from then on: it enrols, writes what its services read, has process 1 start them in
-/// order, follows the mesh, and renews its certificates. One thread, which never ends.
+/// order, follows the mesh, and renews its certificates. One thread, which never ends; another one asks the API server.
 struct KubernetesNode: ~Copyable {
     private let node: ClusterNode
     private var status: KubernetesStatus
@@ -23,20 +23,10 @@ struct KubernetesNode: ~Copyable {
     private var nextMesh = 0
     private var meshRevision = 0
     private var lastProblem = ""
-    /// When the API server is asked next whether this node is Ready, by the boot's clock.
-    private var nextQuestion = 0
-    /// When it last said so or not.
-    private var lastAnswer = 0
-    /// Milliseconds: as long as Kubernetes itself waits for a node that is silent.
-    private static let oldestAnswer = 40_000
-    /// The control plane that this worker turned to, and when, by the boot's clock.
+    /// On a thread of its own.
+    private let questions = APIQuestions()
+    /// The control plane that this worker turned to.
     private var plane: NodeIndex?
-    private var turned = 0
-    /// Milliseconds of silence after which a worker asks another control plane.
-    private static let patience = 15_000
-    /// What the cluster's resolver was told last, and when it is looked at next, by the boot's clock.
-    private var names: Set<ZoneRecord> = []
-    private var nextNames = 0
 
     /// Milliseconds: how long the thread looks away at most.
     private static let tick = 250
@@ -51,14 +41,17 @@ struct KubernetesNode: ~Copyable {
         while node.status.phase != .run { BootClock.sleep(milliseconds: UInt32(Self.tick)) }
         reached("member")
         publish()
+        let questions = questions
+        if !DetachedThread.start({ questions.run() }) {
+            Journal.write(.error, "no thread to ask the API server from", ["NACRE_PHASE": "kubernetes"])
+        }
         while true {
             if configuration == nil || Instant.now >= renewal { enrol() }
             if configuration != nil {
                 follow()
                 joinEtcd()
                 startUnits()
-                askForReadiness()
-                serveNames()
+                hear()
             }
             publish()
             waitForJobs()
@@ -192,76 +185,55 @@ struct KubernetesNode: ~Copyable {
         } catch { lostBus(error) }
     }
 
-    /// By the kubelet's own certificate, which may read its own node. Often until it is Ready for the first time.
-    private mutating func askForReadiness() {
-        guard let configuration, plan?.isActive(.kubelet) == true, BootClock.milliseconds >= nextQuestion else {
-            return
-        }
-        do throws(APIError) {
-            let client = try APIClient(configuration, as: .kubelet)
-            status.isReady = try client.isReady(configuration.name, deadline: .seconds(5))
-            lastAnswer = BootClock.milliseconds
-            if status.isReady { reached("ready") }
-        } catch {
-            // What it said last holds for a while: an answer can be late.
-            if BootClock.milliseconds - lastAnswer > Self.oldestAnswer { status.isReady = false }
-            turn(configuration)
-            if status.phase == .run, !status.isReady {
-                failed(
-                    Finding(
-                        "kubernetes-api", claim: configuration.apiServer, expected: "an answer", actual: error.message,
-                        next: "the node asks again"))
+    /// What the API server said.
+    private mutating func hear() {
+        questions.tell(
+            configuration.map {
+                APIQuestions.Subject(
+                    configuration: $0, asksNode: plan?.isActive(.kubelet) == true,
+                    asksNames: plan?.isActive(.dns) == true)
+            })
+        let news = questions.news()
+        // While services start, it is no news that the API server does not answer yet.
+        if let problem = news.problem, status.phase == .run { failed(problem) }
+        if let isReady = news.isReady {
+            status.isReady = isReady
+            if isReady {
+                reached("ready")
+                status.failure = nil
             }
         }
-        nextQuestion = BootClock.milliseconds + (status.isReady ? 10_000 : 2000)
-        if status.isReady { status.failure = nil }
+        if let names = news.names { serve(names) }
+        if let other = news.otherPlane { turn(to: other) }
+    }
+
+    /// Tells the cluster's resolver of this node. While the API server is away, the names that were there stay.
+    private mutating func serve(_ names: Set<ZoneRecord>) {
+        do {
+            try NodeFile(ServiceRecords.file, ServiceRecords.configuration(names)).write()
+            if bus == nil { bus = try ServiceBus.connect() }
+            // It reads its configuration again and goes on serving.
+            try bus?.signal(NodeUnit.dns.rawValue, SIGHUP)
+        } catch {
+            questions.repeatNames()
+            failed(
+                Finding(
+                    "kubernetes-names", claim: "names of services", expected: "handed to the resolver",
+                    actual: "\(error)"))
+        }
     }
 
     /// A worker whose API server is silent goes to another that answers: kubelet and kube-proxy read where it is once, at
     /// their start.
-    private mutating func turn(_ configuration: NodeConfiguration) {
-        let now = BootClock.milliseconds
-        guard configuration.role == .worker, now - max(lastAnswer, turned) > Self.patience else { return }
-        for candidate in configuration.otherPlanes {
-            var other = configuration
-            other.preferredPlane = candidate
-            do {
-                _ = try APIClient(other, as: .kubelet).get("/version", deadline: .seconds(3))
-                (plane, turned) = (candidate, now)
-                self.configuration = other
-                try write(other)
-                plan?.restart(NodeUnit.restartedForAPIServer)
-                node.report("kubernetes: \(configuration.apiServer) is silent; \(other.apiServer) answers")
-                return
-            } catch { continue }
-        }
-    }
-
-    /// Feeds the cluster's resolver on this node. By kube-proxy's certificate, which may list Services and Endpoints
-    /// (ClusterRole system:node-proxier). While the API server is away, the names that were there stay.
-    private mutating func serveNames() {
-        guard let configuration, plan?.isActive(.dns) == true, BootClock.milliseconds >= nextNames else { return }
-        nextNames = BootClock.milliseconds + 1000 * ZoneRecord.timeToLive
-        do {
-            let client = try APIClient(configuration, as: .kubeProxy)
-            // From the API server's memory, not from etcd.
-            let lists = try client.get(
-                ["services", "endpoints"].map { "/api/v1/\($0)?resourceVersion=0" }, deadline: .seconds(5)
-            ).map { $0["items"]?.array ?? [] }
-            let found = ServiceRecords.records(services: lists[0], endpoints: lists[1])
-            guard found != names else { return }
-            try NodeFile(ServiceRecords.file, ServiceRecords.configuration(found)).write()
-            if bus == nil { bus = try ServiceBus.connect() }
-            // It reads its configuration again and goes on serving.
-            try bus?.signal(NodeUnit.dns.rawValue, SIGHUP)
-            names = found
-        } catch {
-            guard status.phase == .run else { return }
-            failed(
-                Finding(
-                    "kubernetes-names", claim: "names of services", expected: "read", actual: "\(error)",
-                    next: "the node asks again; the names of before stay"))
-        }
+    private mutating func turn(to other: NodeIndex) {
+        guard var next = configuration, let before = configuration?.apiServer else { return }
+        next.preferredPlane = other
+        do throws(Finding) {
+            try write(next)
+            (plane, configuration) = (other, next)
+            plan?.restart(NodeUnit.restartedForAPIServer)
+            node.report("kubernetes: \(before) is silent; \(next.apiServer) answers")
+        } catch { failed(error) }
     }
 
     /// The owner has revoked this node: nothing of the cluster goes on here.
@@ -271,6 +243,7 @@ struct KubernetesNode: ~Copyable {
         for unit in units.reversed() where unit != .firewall { command(.stop, unit) }
         plan = nil
         configuration = nil
+        questions.tell(nil)
         renewal = Instant(seconds: 0)
         publish()
     }
