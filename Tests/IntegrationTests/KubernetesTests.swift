@@ -62,6 +62,7 @@ extension IntegrationTests {
             try await kubernetes.wait("pod/on-worker")
             let kept = try await kubernetes.text("exec", "on-worker", "--", "cat", "/data/kept")
             #expect(kept == Self.marker + "\n")
+            try await Self.expectRevoked(cluster, words: words, in: folder)
             try await cluster.endsWithoutTrace()
         }
 
@@ -136,7 +137,7 @@ extension IntegrationTests {
     }
 
     /// The client that was built with the image, with the owner's access.
-    private struct Kubectl {
+    struct Kubectl {
         let cluster: LocalNode
 
         func text(_ words: String...) async throws -> String { try await text(words) }
@@ -183,6 +184,12 @@ extension IntegrationTests {
 struct Frames: Sequence, IteratorProtocol {
     struct Frame {
         let bytes: ArraySlice<UInt8>
+        /// When it was seen, seconds since 1970.
+        let time: Double
+
+        /// Type of a WireGuard message over IPv6 (1 to 4: initiation, response, cookie, data) and its size; 0 for all else.
+        var wireGuardType: Int { kind == "wireguard" ? Int(bytes[bytes.startIndex + 62]) : 0 }
+        var wireGuardSize: Int { kind == "wireguard" ? bytes.count - 62 : 0 }
 
         /// What it carries, by its headers.
         var kind: String {
@@ -192,7 +199,7 @@ struct Frames: Sequence, IteratorProtocol {
             case 0x0806: return "neighbour"
             case 0x86DD:
                 switch byte(20) {
-                case 17 where pair(54) == 51820 && pair(56) == 51820: return "wireguard"
+                case 17 where pair(54) == 51820 && pair(56) == 51820 && bytes.count > 62: return "wireguard"
                 case 17 where pair(54) == 546: return "dhcp"
                 // ICMPv6, also behind the hop-by-hop header of a multicast report.
                 case 58, 0: return "neighbour"
@@ -211,10 +218,12 @@ struct Frames: Sequence, IteratorProtocol {
 
     mutating func next() -> Frame? {
         guard offset + 16 <= capture.count else { return nil }
-        let size = (0..<4).reduce(0) { $0 | Int(capture[offset + 8 + $1]) << (8 * $1) }
+        func word(_ start: Int) -> Int { (0..<4).reduce(0) { $0 | Int(capture[offset + start + $1]) << (8 * $1) } }
+        let size = word(8)
         guard size <= capture.count - offset - 16 else { return nil }
         defer { offset += 16 + size }
-        return Frame(bytes: capture[(offset + 16)..<(offset + 16 + size)])
+        return Frame(
+            bytes: capture[(offset + 16)..<(offset + 16 + size)], time: Double(word(0)) + Double(word(4)) / 1_000_000)
     }
 
     static func contains(_ word: [UInt8], in bytes: [UInt8]) -> Bool {
