@@ -1,5 +1,6 @@
 import Attestation
 import Bytes
+import Cluster
 import DiskFormat
 import Kubernetes
 import KubernetesAPI
@@ -36,6 +37,10 @@ final class APIQuestions: Sendable {
     }
 
     private let state = Mutex(State())
+    /// What a control plane tells the cluster.
+    private let refusals: RefusalLog
+
+    init(refusals: RefusalLog) { self.refusals = refusals }
 
     /// Milliseconds between two looks at what is to be asked.
     private static let tick: UInt32 = 250
@@ -88,6 +93,7 @@ final class APIQuestions: Sendable {
                 state.withLock { $0.news.isReady = seen }
                 nextNode = BootClock.milliseconds + (isReady ? Self.pauses.ready : Self.pauses.starting)
             }
+            if isReady, subject.configuration.role == .controlPlane { tellRefusals(subject.configuration) }
             if subject.asksNames, BootClock.milliseconds >= nextNames {
                 do throws(APIError) {
                     let found = try Self.names(subject.configuration)
@@ -99,6 +105,24 @@ final class APIQuestions: Sendable {
                     }
                 } catch { report("kubernetes-names", "names of services", "read", error) }
                 nextNames = BootClock.milliseconds + 1000 * ZoneRecord.timeToLive
+            }
+        }
+    }
+
+    /// As events of this node, by the kubelet's certificate, which may make such. What cannot be told now waits.
+    private func tellRefusals(_ configuration: NodeConfiguration) {
+        var waiting = refusals.take()[...]
+        while let entry = waiting.popFirst() {
+            let event = NodeEvent(
+                node: configuration.name, reason: "NodeRefused", message: "\(entry.purpose): \(entry.text)",
+                count: entry.count, first: entry.first, last: entry.last)
+            do throws(APIError) {
+                _ = try APIClient(configuration, as: .kubelet).post(
+                    NodeEvent.path, event.json, deadline: .seconds(Self.patience))
+            } catch {
+                report("kubernetes-event", "event of a refusal", "taken by the API server", error)
+                for entry in [entry] + waiting { refusals.add(entry) }
+                return
             }
         }
     }

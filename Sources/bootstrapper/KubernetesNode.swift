@@ -24,7 +24,7 @@ struct KubernetesNode: ~Copyable {
     private var meshRevision = 0
     private var lastProblem = ""
     /// On a thread of its own.
-    private let questions = APIQuestions()
+    private let questions: APIQuestions
     /// The control plane that this worker turned to.
     private var plane: NodeIndex?
 
@@ -34,6 +34,7 @@ struct KubernetesNode: ~Copyable {
 
     init(node: ClusterNode) {
         self.node = node
+        questions = APIQuestions(refusals: node.refusals)
         status = KubernetesStatus(version: (try? File.text(Self.versionFile, limit: 256)) ?? "none")
     }
 

@@ -174,6 +174,9 @@ struct EnrolmentTests {
             #expect(Set(answer.certificates.keys) == [.kubelet, wanted])
         } else {
             #expect(Self.refusal(json) == "policy-role")
+            let told = plane.service.refusals.take()
+            #expect(told.map(\.purpose) == ["enroll"] && told.map(\.reason) == ["policy-role"])
+            #expect(told.first?.text.contains(wanted.rawValue) == true && plane.service.refusals.take().isEmpty)
             #expect(plane.service.desk.state.withLock { $0.registry[request.node] } == nil)
         }
     }
