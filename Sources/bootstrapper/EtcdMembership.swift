@@ -87,17 +87,16 @@ struct EtcdMembership {
             node.report("kubernetes: this control plane begins the cluster's etcd")
             return true
         case .join(let through, let removing):
+            let added: (id: UInt64, members: [EtcdMember])
             do throws(APIError) {
                 let client = try EtcdClient(configuration, of: through)
                 for id in removing { try client.remove(id, deadline: .seconds(Self.patience)) }
-                let added = try client.addLearner(configuration.index, deadline: .seconds(Self.patience))
-                take(added.members, planes)
-                try keep(.learner(added.id), node)
-                node.report("kubernetes: etcd joins through \(through.address) as a learner")
-                return true
-            } catch let error as APIError {
-                throw Self.finding(error)
-            } catch let error as Finding { throw error }
+                added = try client.addLearner(configuration.index, deadline: .seconds(Self.patience))
+            } catch { throw Self.finding(error) }
+            take(added.members, planes)
+            try keep(.learner(added.id), node)
+            node.report("kubernetes: etcd joins through \(through.address) as a learner")
+            return true
         }
     }
 
