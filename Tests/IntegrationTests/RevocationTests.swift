@@ -65,7 +65,7 @@ extension IntegrationTests.KubernetesTests {
     /// Revokes the worker: its traffic, its connections and its certificates end, also for who holds them elsewhere, and the
     /// owner goes on.
     static func expectRevoked(_ cluster: LocalNode, words: String, in folder: TemporaryFolder) async throws {
-        let kubernetes = Kubectl(cluster: cluster)
+        let kubernetes = IntegrationTests.Kubectl(cluster: cluster)
         let client = try StolenClient(of: "worker-0", index: 2, cluster, words: words, in: folder)
         let own = "/api/v1/nodes/worker-0"
         // Good until then, to show that it is what it is taken for.
