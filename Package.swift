@@ -188,7 +188,8 @@ let package = Package(
         .testTarget(
             name: "IntegrationTests",
             dependencies: [
-                "Bytes", "Cluster", "Crypto", "DiskFormat", "GPT", "Measurement", "Provisioning", "TestKit",
+                "Bytes", "Cluster", "Crypto", "DiskFormat", "GPT", "Kubernetes", "Measurement", "Provisioning",
+                "TestKit",
                 "UnifiedKernelImage",
             ],
             swiftSettings: strict),

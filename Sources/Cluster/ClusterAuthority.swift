@@ -8,6 +8,7 @@ import Kubernetes
 /// | what | info of the derivation | bytes |
 /// |---|---|---|
 /// | an authority's key, P-256 | `nacre/v1/pki/<authority>/<epoch>` | 48 |
+/// | the key of a node's own authority `client`, P-256 | `nacre/v1/pki/client/<node>/<epoch>` | 48 |
 /// | the key that signs service accounts' tokens, P-256 | `nacre/v1/pki/service-account/<epoch>` | 48 |
 /// | the key of secrets at rest | `nacre/v1/encryption/<epoch>` | 32 |
 public struct ClusterAuthority: Sendable {
@@ -21,12 +22,14 @@ public struct ClusterAuthority: Sendable {
     private let issuers: [ClusterAuthorityName: CertificateIssuer]
     private let serviceAccount: PrivateKey
     private let encryption: SecretContents
+    /// Of which the nodes' own authorities are derived when they are asked for.
+    private let derive: @Sendable (_ name: String) throws(CryptoError) -> PrivateKey
 
     public init(_ secret: borrowing ClusterSecret, epoch: Int = 1) throws(Finding) {
         self.epoch = epoch
         do {
             var issuers: [ClusterAuthorityName: CertificateIssuer] = [:]
-            for name in ClusterAuthorityName.allCases {
+            for name in ClusterAuthorityName.allCases where name != .client {
                 issuers[name] = try CertificateIssuer(
                     key: try Self.key(secret, name.rawValue, epoch), commonName: name.commonName(epoch: epoch))
             }
@@ -34,6 +37,14 @@ public struct ClusterAuthority: Sendable {
             serviceAccount = try Self.key(secret, "service-account", epoch)
         } catch { throw Self.finding(error) }
         encryption = SecretContents(secret.derived("encryption/\(epoch)", count: 32))
+        let held = HeldSecret(secret.copy())
+        derive = { (name) throws(CryptoError) in try Self.key(held.secret, name, epoch) }
+    }
+
+    /// Shared by copies of the authority, wiped with the last of them.
+    private final class HeldSecret: Sendable {
+        let secret: ClusterSecret
+        init(_ secret: consuming ClusterSecret) { self.secret = secret }
     }
 
     private static func key(
@@ -42,13 +53,22 @@ public struct ClusterAuthority: Sendable {
         try PrivateKey(p256From: secret.derived("pki/\(name)/\(epoch)", count: 48))
     }
 
-    /// An authority's certificate as of `time`.
+    /// An authority's certificate as of `time`; `client` has one for each node instead.
     public func certificate(_ name: ClusterAuthorityName, at time: Instant) throws(Finding) -> Certificate {
-        do {
-            return try issuer(name).certificate(
-                notBefore: Instant(seconds: time.seconds - 86400),
-                notAfter: Instant(seconds: time.seconds + Self.authorityLifetime))
-        } catch { throw Self.finding(error) }
+        do { return try Self.dated(try issuer(name), time) } catch { throw Self.finding(error) }
+    }
+
+    /// The certificate of a node's own authority `client` as of `time`.
+    public func clientCertificate(
+        of node: NodeName, _ index: NodeIndex, at time: Instant
+    ) throws(Finding) -> Certificate {
+        do { return try Self.dated(try clientIssuer(node, index), time) } catch { throw Self.finding(error) }
+    }
+
+    private static func dated(_ issuer: CertificateIssuer, _ time: Instant) throws(CryptoError) -> Certificate {
+        try issuer.certificate(
+            notBefore: Instant(seconds: time.seconds - 86400),
+            notAfter: Instant(seconds: time.seconds + authorityLifetime))
     }
 
     /// A certificate of a node for `lifetime` seconds from `time` on.
@@ -60,7 +80,10 @@ public struct ClusterAuthority: Sendable {
             node: node, index: index, apiNames: apiNames,
             notBefore: Instant(seconds: time.seconds - Self.backdating),
             notAfter: Instant(seconds: time.seconds + Int64(lifetime)))
-        do { return try issuer(name.authority).issue(template, for: key) } catch { throw Self.finding(error) }
+        do {
+            let issuer = name.authority == .client ? try clientIssuer(node, index) : try issuer(name.authority)
+            return try issuer.issue(template, for: key)
+        } catch { throw Self.finding(error) }
     }
 
     /// kubectl's configuration for the cluster's owner, who has the secret: a new key, and a certificate for it.
@@ -73,13 +96,12 @@ public struct ClusterAuthority: Sendable {
             notAfter: Instant(seconds: time.seconds + Int64(lifetime)))
         do {
             let key = try PrivateKey(generating: .p256)
+            let issuer = try issuer(.kubernetes)
             return try Kubeconfig.embedded(
-                server: server, authority: try certificate(.kubernetes, at: time),
-                certificate: try issuer(.kubernetes).issue(template, for: key.publicKey), key: key, userName: "owner",
-                clusterName: clusterName)
-        } catch let finding as Finding {
-            throw finding
-        } catch { throw Finding("key-form", claim: "kubeconfig", actual: "\(error)") }
+                server: server, authority: try Self.dated(issuer, time),
+                certificate: try issuer.issue(template, for: key.publicKey),
+                key: key, userName: "owner", clusterName: clusterName)
+        } catch { throw Finding("key-form", claim: "kubeconfig", actual: error.message) }
     }
 
     /// What control planes alone have, in each of them the same.
@@ -91,6 +113,12 @@ public struct ClusterAuthority: Sendable {
     private func issuer(_ name: ClusterAuthorityName) throws(CryptoError) -> CertificateIssuer {
         guard let issuer = issuers[name] else { throw CryptoError(.form, "no authority \(name.rawValue)") }
         return issuer
+    }
+
+    private func clientIssuer(_ node: NodeName, _ index: NodeIndex) throws(CryptoError) -> CertificateIssuer {
+        try CertificateIssuer(
+            key: try derive("\(ClusterAuthorityName.client.rawValue)/\(node)"),
+            commonName: ClusterAuthorityName.clientName(of: index, epoch: epoch))
     }
 
     private static func finding(_ error: CryptoError) -> Finding {

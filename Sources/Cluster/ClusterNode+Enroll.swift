@@ -239,6 +239,6 @@ extension ClusterNode {
                 authorities: authorities, planeKeys: isPlane ? try authority().planeKeys : nil, mesh: mesh),
             announcement: request.announcement, nodes: previous?.nodes ?? [:], views: previous?.views ?? [:],
             issued: time, lifetime: answer.lifetime)
-        return refreshed(own, policy)
+        return try refreshed(own, policy)
     }
 }

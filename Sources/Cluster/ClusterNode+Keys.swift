@@ -280,6 +280,8 @@ extension ClusterNode {
 
     func refuse(_ connection: AttestedConnection, _ finding: Finding) throws(ChannelError) {
         say("refused: \(finding)")
+        refusals.add(
+            Purpose(rawValue: connection.session.hello.purpose), finding.reason, "\(finding)", at: machine.time())
         try answer(connection, .refused(finding))
     }
 

@@ -93,17 +93,38 @@ extension ClusterNode {
         let policy = try desk.currentPolicy()
         own.configuration.mesh.linkLocalInterface = linkLocalInterface
         let before = own.configuration
-        own = refreshed(own, policy)
+        own = try refreshed(own, policy)
         desk.state.withLock { $0.own = own }
         _ = try policy.member(membership.node)
-        let isSame =
-            before.mesh.peers == own.configuration.mesh.peers && before.planes == own.configuration.planes
-            && before.podNetwork == own.configuration.podNetwork
-        return isSame ? nil : own.configuration
+        return Self.isSame(before, own.configuration) ? nil : own.configuration
+    }
+
+    /// What this node knows by itself: a control plane acts on the owner's word before it asks anybody else, who may be
+    /// slow to answer.
+    ///
+    /// - Returns: the node's configuration where policy or peers have changed it; `nil` where nothing has.
+    public func refreshOwn() throws(Finding) -> NodeConfiguration? {
+        let membership = try loaded()
+        guard var own = desk.state.withLock({ $0.own }) else { return nil }
+        let policy = try desk.currentPolicy()
+        _ = try policy.member(membership.node)
+        let before = own.configuration
+        if held.withLock({ $0.secret != nil }) {
+            own.nodes = own.nodes.merging(try Self.read(desk.view().bytes)) { Self.newer($0, $1) }
+        }
+        own = try refreshed(own, policy)
+        desk.state.withLock { $0.own = own }
+        return Self.isSame(before, own.configuration) ? nil : own.configuration
+    }
+
+    /// Whether the files of both say the same of others.
+    private static func isSame(_ one: NodeConfiguration, _ two: NodeConfiguration) -> Bool {
+        one.mesh.peers == two.mesh.peers && one.planes == two.planes && one.podNetwork == two.podNetwork
+            && Set(one.clientAuthorities.keys) == Set(two.clientAuthorities.keys)
     }
 
     /// The configuration with the peers that are known and the policy as it is.
-    func refreshed(_ own: OwnEnrolment, _ policy: ClusterPolicy) -> OwnEnrolment {
+    func refreshed(_ own: OwnEnrolment, _ policy: ClusterPolicy) throws(Finding) -> OwnEnrolment {
         var own = own
         let mine = own.configuration.name
         let present = Dictionary(policy.nodes.map { ($0.name, $0) }) { first, _ in first }
@@ -121,7 +142,29 @@ extension ClusterNode {
             .sorted { $0.index < $1.index }
         own.configuration.planes = policy.planes
         own.configuration.podNetwork = policy.podNetwork
+        if own.configuration.role == .controlPlane {
+            own.configuration.clientAuthorities = try clientAuthorities(policy, own.configuration.clientAuthorities)
+        }
         return own
+    }
+
+    /// The authority `client` of each node that is not revoked; those that were made before are kept, for each takes a
+    /// signature. `enrol` begins without any, so that they are never older than this node's own certificates.
+    private func clientAuthorities(
+        _ policy: ClusterPolicy, _ made: [NodeConfiguration.Member: Certificate]
+    ) throws(Finding) -> [NodeConfiguration.Member: Certificate] {
+        let authority = try authority()
+        let time = machine.time()
+        var all: [NodeConfiguration.Member: Certificate] = [:]
+        for node in policy.nodes where !node.isRevoked {
+            let member = NodeConfiguration.Member(name: node.name, index: node.index)
+            if let known = made[member] {
+                all[member] = known
+            } else {
+                all[member] = try authority.clientCertificate(of: node.name, node.index, at: time)
+            }
+        }
+        return all
     }
 
     private func ask(

@@ -73,6 +73,8 @@ public final class ClusterNode: ChannelService {
     let log: NodeLog
     let held: Mutex<Held>
     let desk = EnrolmentDesk()
+    /// Nodes that were turned away.
+    public let refusals = RefusalLog()
 
     public init(machine: NodeMachine, disk: any NodeDisk, log: NodeLog = NodeLog()) {
         self.machine = machine
@@ -195,7 +197,13 @@ public final class ClusterNode: ChannelService {
         } catch { say("\(connection.session.hello.purpose): \(error)") }
     }
 
-    public func failed(_ error: ChannelError, _ hello: Hello?) { say("\(hello?.purpose ?? "channel"): \(error)") }
+    public func failed(_ error: ChannelError, _ hello: Hello?) {
+        say("\(hello?.purpose ?? "channel"): \(error)")
+        // A node that is busy or not ready yet is asked again; that is no refusal.
+        if case .refused(let reason, let explanation) = error, !reason.hasPrefix("busy") {
+            refusals.add(hello.flatMap { Purpose(rawValue: $0.purpose) }, reason, explanation, at: machine.time())
+        }
+    }
 
     // MARK: Words
 

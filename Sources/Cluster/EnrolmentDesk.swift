@@ -161,7 +161,10 @@ final class EnrolmentDesk: Sendable {
         }
         var authorities: [ClusterAuthorityName: [UInt8]] = [:]
         for name in ClusterAuthorityName.known(to: node.role) {
-            authorities[name] = try authority.certificate(name, at: time).der
+            authorities[name] =
+                name == .client
+                ? try authority.clientCertificate(of: node.name, node.index, at: time).der
+                : try authority.certificate(name, at: time).der
         }
         // Known before it is given away: what is out can be refused.
         try change(disk) { registry throws(Finding) in

@@ -16,6 +16,14 @@ enum KubernetesFlags {
             removedIn: 27),
         // Keeps the pause image from being collected; later the runtime itself pins it.
         Flag(variable: "KUBELET_FLAGS", text: "--pod-infra-container-image=node.local/pause:1", removedIn: 35),
+        // The priorities of requests are beta in 1.20, and so is the API that they are configured by.
+        Flag(variable: "API_SERVER_FLAGS", text: "--enable-priority-and-fairness=false", removedIn: 21),
+        // As later versions have it by themselves: of what is not stable only what their own components ask for, and what
+        // was the only form of it then. Each version of an API costs memory and time at every start.
+        Flag(
+            variable: "API_SERVER_FLAGS",
+            text: "--runtime-config=api/beta=false,api/alpha=false,batch/v1beta1=true,discovery.k8s.io/v1beta1=true,"
+                + "policy/v1beta1=true", removedIn: 21),
         // Else they serve plain HTTP too.
         Flag(variable: "CONTROLLER_MANAGER_FLAGS", text: "--port=0", removedIn: 24),
         Flag(variable: "SCHEDULER_FLAGS", text: "--port=0", removedIn: 24),

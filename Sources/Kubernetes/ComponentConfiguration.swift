@@ -12,7 +12,8 @@ extension NodeConfiguration {
                 "anonymous": ["enabled": false],
                 // How long a revoked caller is still known.
                 "webhook": ["enabled": true, "cacheTTL": "5s"],
-                "x509": ["clientCAFile": .string("\(Self.pki)/ca.crt")],
+                // API servers, and no other node.
+                "x509": ["clientCAFile": .string("\(Self.pki)/kubelet-client-ca.crt")],
             ],
             "authorization": [
                 "mode": "Webhook",

@@ -19,6 +19,7 @@ public enum NetworkPlan {
     public static let clusterDomain = "cluster.local"
     public static let wireGuardPort: UInt16 = 51820
     public static let apiPort: UInt16 = 6443
+    public static let etcdPort: UInt16 = 2379
     /// 1500 less WireGuard's 80 bytes over IPv6.
     public static let maximumTransmissionUnit = 1420
 }

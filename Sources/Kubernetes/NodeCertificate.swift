@@ -4,8 +4,13 @@ import DiskFormat
 
 /// Whose word a certificate rests on.
 public enum ClusterAuthorityName: String, Sendable, CaseIterable {
-    /// The API server, and everybody who talks to it.
+    /// The API server and kubelets to those who ask them; and the owner.
     case kubernetes
+    /// A node to the API server. Each node has one of its own: the API server lets in whoever has a certificate by one of
+    /// those that it is told of, and a revoked node's is not among them.
+    case client
+    /// API servers to kubelets, and to nobody else.
+    case kubeletClient = "kubelet-client"
     /// Members of etcd and who may ask it.
     case etcd
     /// Who may speak to aggregated API servers in others' names.
@@ -16,19 +21,26 @@ public enum ClusterAuthorityName: String, Sendable, CaseIterable {
     /// The subject of its certificates; `epoch` tells one key from the next.
     public func commonName(epoch: Int) -> String { "nacre-\(rawValue)-\(epoch)" }
 
+    /// The subject of a node's own authority `client`. By the index, which is short: the API server tells everybody who
+    /// connects the names of all authorities that it knows, in an extension of at most 64 KiB (RFC 8446 §4.2.4).
+    public static func clientName(of index: NodeIndex, epoch: Int) -> String {
+        "nacre-\(client.rawValue)-\(index)-\(epoch)"
+    }
+
     /// The file below `pki/` that others check by; `nil` where no file is needed.
     public var file: String? {
         switch self {
         case .kubernetes: "ca.crt"
+        case .kubeletClient: "kubelet-client-ca.crt"
         case .etcd: "etcd-ca.crt"
         case .frontProxy: "front-proxy-ca.crt"
-        case .mesh: nil
+        case .mesh, .client: nil
         }
     }
 
     /// What a node of a role checks others by.
     public static func known(to role: NodeRole) -> [ClusterAuthorityName] {
-        role == .controlPlane ? allCases : [.kubernetes, .mesh]
+        role == .controlPlane ? allCases : [.kubernetes, .client, .kubeletClient, .mesh]
     }
 }
 
@@ -58,9 +70,11 @@ public enum NodeCertificate: String, Sendable, CaseIterable {
     public var authority: ClusterAuthorityName {
         switch self {
         case .mesh: .mesh
+        case .kubelet, .kubeProxy, .dns, .controllerManager, .scheduler: .client
+        case .apiServerKubeletClient: .kubeletClient
         case .apiServerEtcdClient, .etcdServer, .etcdPeer: .etcd
         case .frontProxyClient: .frontProxy
-        default: .kubernetes
+        case .kubeletServer, .apiServer, .controllerManagerServer, .schedulerServer: .kubernetes
         }
     }
 

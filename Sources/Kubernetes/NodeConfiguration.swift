@@ -12,8 +12,8 @@ public enum PodNetwork: String, Sendable, CaseIterable {
 
 /// Everything that the files of a node are made from.
 public struct NodeConfiguration: Sendable {
-    /// A control plane as others see it.
-    public struct Plane: Sendable, Equatable {
+    /// A node as others see it.
+    public struct Member: Sendable, Hashable {
         public let name: NodeName
         public let index: NodeIndex
 
@@ -22,6 +22,8 @@ public struct NodeConfiguration: Sendable {
             self.index = index
         }
     }
+
+    public typealias Plane = Member
 
     /// What control planes know beside their certificates, derived from the cluster secret.
     public struct PlaneKeys: Sendable {
@@ -39,6 +41,8 @@ public struct NodeConfiguration: Sendable {
         }
     }
 
+    /// The control plane that a worker asks, where it is still one; else the one with the lowest index.
+    public var preferredPlane: NodeIndex?
     public let name: NodeName
     public let role: NodeRole
     public let index: NodeIndex
@@ -50,7 +54,10 @@ public struct NodeConfiguration: Sendable {
     public var podNetwork: PodNetwork
     public var keys: [NodeCertificate: PrivateKey]
     public var certificates: [NodeCertificate: Certificate]
+    /// Of `client` only this node's own.
     public var authorities: [ClusterAuthorityName: Certificate]
+    /// The authority `client` of every node of the policy that is not revoked; control planes only.
+    public var clientAuthorities: [Member: Certificate] = [:]
     public var planeKeys: PlaneKeys?
     public var mesh: MeshConfiguration
 
@@ -80,7 +87,16 @@ public struct NodeConfiguration: Sendable {
     /// Where components of this node find the API server: a control plane asks its own.
     public var apiServer: String { "https://\(apiServerIndex.address):\(NetworkPlan.apiPort)" }
     /// Of that control plane.
-    public var apiServerIndex: NodeIndex { role == .controlPlane ? index : planes.map(\.index).min() ?? index }
+    public var apiServerIndex: NodeIndex {
+        if role == .controlPlane { return index }
+        if let preferredPlane, planes.contains(where: { $0.index == preferredPlane }) { return preferredPlane }
+        return planes.map(\.index).min() ?? index
+    }
+    /// Control planes that a worker can turn to instead, the next higher index first.
+    public var otherPlanes: [NodeIndex] {
+        let all = planes.map(\.index).sorted()
+        return all.filter { $0 > apiServerIndex } + all.filter { $0 < apiServerIndex }
+    }
 
     /// Every file of the node, sorted by path. Directories are made by whoever writes them.
     public func files() throws(CryptoError) -> [NodeFile] {
@@ -94,6 +110,9 @@ public struct NodeConfiguration: Sendable {
         if podNetwork == .bridge { files.append(NodeFile("/run/cni/net.d/10-nacre.conflist", network)) }
         for (name, certificate) in authorities {
             if let file = name.file { files.append(NodeFile("\(Self.pki)/\(file)", certificate.pem)) }
+        }
+        if role == .controlPlane, let owner = authorities[.kubernetes] {
+            files.append(NodeFile(Self.clientAuthoritiesFile, clients(owner)))
         }
         for name in NodeCertificate.allowed(for: role) where name.isFile {
             guard let key = keys[name], let certificate = certificates[name] else {
@@ -113,6 +132,13 @@ public struct NodeConfiguration: Sendable {
         return files.sorted { $0.path < $1.path }
     }
 
+    /// Whom the API server lets in: the owner, and nodes by their own authorities. It reads this file again by itself.
+    public static let clientAuthoritiesFile = pki + "/clients.crt"
+
+    private func clients(_ owner: Certificate) -> String {
+        owner.pem + clientAuthorities.sorted { $0.key.index < $1.key.index }.map(\.value.pem).joined()
+    }
+
     /// EnvironmentFile of all units (systemd.exec(5)); every value is of letters that mean nothing to it.
     private var environment: String {
         var lines = [
@@ -126,7 +152,7 @@ public struct NodeConfiguration: Sendable {
             lines += [
                 (
                     "ETCD_INITIAL_CLUSTER",
-                    members.sorted { $0.index < $1.index }.map { "\($0.name)=https://\($0.index.address):2380" }
+                    members.sorted { $0.index < $1.index }.map { "\($0.name)=\(EtcdPlan.peer(of: $0.index))" }
                         .joined(separator: ",")
                 ),
                 ("ETCD_INITIAL_CLUSTER_STATE", etcdExists ? "existing" : "new"),

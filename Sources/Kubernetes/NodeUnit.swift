@@ -49,6 +49,9 @@ public enum NodeUnit: String, Sendable, CaseIterable {
         }
     }
 
+    /// What reads once, at its start, which API server to ask. Pods go on meanwhile.
+    public static let restartedForAPIServer: [NodeUnit] = [.kubelet, .kubeProxy]
+
     /// What has to happen once peers have changed: only the mesh is told, by a reload that drops no connection.
     public static let reloadedForPeers = NodeUnit.mesh
 }

@@ -22,6 +22,8 @@ public struct UnitPlan: Sendable, Equatable {
     /// In the order of `NodeUnit.order`.
     public let units: [NodeUnit]
     private var states: [NodeUnit: State]
+    /// Not begun before somebody else is done: what waits for them waits too.
+    public var held: Set<NodeUnit> = []
     /// Milliseconds between two tries of one unit.
     public static let pause = 2000
 
@@ -43,7 +45,7 @@ public struct UnitPlan: Sendable, Equatable {
     public mutating func begin(at milliseconds: Int) -> [Step] {
         var steps: [Step] = []
         for unit in units {
-            guard case .due(let verb, let from) = states[unit], from <= milliseconds,
+            guard !held.contains(unit), case .due(let verb, let from) = states[unit], from <= milliseconds,
                 unit.waits.allSatisfy({ !units.contains($0) || isActive($0) })
             else { continue }
             steps.append(Step(unit: unit, verb: verb))
@@ -59,7 +61,10 @@ public struct UnitPlan: Sendable, Equatable {
     }
 
     /// The node has new certificates: whatever reads them once is restarted, in order.
-    public mutating func renew() {
-        for unit in units where unit.renewal == .restart && isActive(unit) { states[unit] = .due(.restart, from: 0) }
+    public mutating func renew() { restart(units.filter { $0.renewal == .restart }) }
+
+    /// Those of them that run are restarted, in order.
+    public mutating func restart(_ some: [NodeUnit]) {
+        for unit in units where some.contains(unit) && isActive(unit) { states[unit] = .due(.restart, from: 0) }
     }
 }

@@ -18,7 +18,7 @@ public struct APIError: Error, Sendable, Equatable, CustomStringConvertible {
     public var description: String { message }
 }
 
-/// Asks the cluster's API server (Kubernetes API, v1): one connection for each question, TLS 1.3 with a certificate of this
+/// Asks the cluster's API server (Kubernetes API, v1): TLS 1.3 with a certificate of this
 /// node, the server known by the cluster's authority and by its address.
 public struct APIClient: Sendable {
     /// Longest answer, bytes.
@@ -39,7 +39,7 @@ public struct APIClient: Sendable {
     /// The API server that a node's components ask, by the certificate of one of them.
     public init(_ configuration: NodeConfiguration, as name: NodeCertificate) throws(APIError) {
         guard let certificate = configuration.certificates[name], let key = configuration.keys[name],
-            let authority = configuration.authorities[name.authority]
+            let authority = configuration.authorities[.kubernetes]
         else { throw APIError("no certificate \(name.rawValue)") }
         self.init(
             host: "\(configuration.apiServerIndex.address)", port: NetworkPlan.apiPort, authority: authority,
@@ -48,22 +48,51 @@ public struct APIClient: Sendable {
 
     /// The object at `path`.
     public func get(_ path: String, deadline: Deadline) throws(APIError) -> JSON {
-        let response: HTTPResponse
+        guard let found = try get([path], deadline: deadline).first else { throw APIError("no answer") }
+        return found
+    }
+
+    /// The objects at `paths`, over one connection: its handshake is most of what a question costs either end.
+    public func get(_ paths: [String], deadline: Deadline) throws(APIError) -> [JSON] {
+        try ask(paths.map { HTTPRequest(target: $0) }, deadline: deadline)
+    }
+
+    /// What the server answers to an object that is sent to it.
+    public func post(_ path: String, _ object: JSON, deadline: Deadline) throws(APIError) -> JSON {
+        let request = HTTPRequest(
+            method: "POST", target: path, fields: ["content-type": "application/json"],
+            body: Array(object.compact.utf8))
+        guard let found = try ask([request], deadline: deadline).first else { throw APIError("no answer") }
+        return found
+    }
+
+    private func ask(_ requests: [HTTPRequest], deadline: Deadline) throws(APIError) -> [JSON] {
+        var responses: [HTTPResponse] = []
         do {
             let connection = try TLSClient.connect(
                 host, port: port, deadline: deadline, authentication: .authority(authority), identity: identity)
             defer { connection.close() }
             let http = HTTPConnection(connection)
-            try http.write(
-                HTTPRequest(target: path, fields: ["accept": "application/json", "connection": "close"]),
-                host: "\(host):\(port)")
-            response = try http.readResponse(bodyLimit: Self.maximumAnswer)
+            for (number, request) in requests.enumerated() {
+                var request = request
+                request.fields["accept"] = "application/json"
+                if number == requests.count - 1 { request.fields["connection"] = "close" }
+                try http.write(request, host: "\(host):\(port)")
+                responses.append(try http.readResponse(bodyLimit: Self.maximumAnswer))
+            }
         } catch { throw APIError("\(host):\(port): \(error)") }
+        var objects: [JSON] = []
+        for response in responses { objects.append(try Self.object(response)) }
+        return objects
+    }
+
+    private static func object(_ response: HTTPResponse) throws(APIError) -> JSON {
         let json: JSON
-        do throws(ParseError) { json = try JSON(parsing: response.body, limit: Self.maximumAnswer) } catch {
+        do throws(ParseError) { json = try JSON(parsing: response.body, limit: maximumAnswer) } catch {
             throw APIError("an answer that is no JSON: \(error)", status: response.status)
         }
-        guard response.status == 200 else {
+        // 201 for what was made.
+        guard [200, 201].contains(response.status) else {
             throw APIError(
                 "HTTP status \(response.status): \(json["message"]?.string ?? "no message")", status: response.status)
         }

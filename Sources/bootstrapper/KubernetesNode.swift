@@ -7,7 +7,7 @@ import KubernetesAPI
 import Linux
 
 /// What a member does for Kubernetes from then on: it enrols, writes what its services read, has process 1 start them in
-/// order, follows the mesh, and renews its certificates. One thread, which never ends.
+/// order, follows the mesh, and renews its certificates. One thread, which never ends; another one asks the API server.
 struct KubernetesNode: ~Copyable {
     private let node: ClusterNode
     private var status: KubernetesStatus
@@ -16,20 +16,17 @@ struct KubernetesNode: ~Copyable {
     /// Jobs of process 1 that the plan waits for.
     private var jobs: [String: NodeUnit] = [:]
     private var configuration: NodeConfiguration?
+    /// Control planes only.
+    private var etcd = EtcdMembership()
     private var renewal = Instant(seconds: 0)
     /// When the mesh is asked next, by the boot's clock.
     private var nextMesh = 0
     private var meshRevision = 0
     private var lastProblem = ""
-    /// When the API server is asked next whether this node is Ready, by the boot's clock.
-    private var nextQuestion = 0
-    /// When it last said so or not.
-    private var lastAnswer = 0
-    /// Milliseconds: as long as Kubernetes itself waits for a node that is silent.
-    private static let oldestAnswer = 40_000
-    /// What the cluster's resolver was told last, and when it is looked at next, by the boot's clock.
-    private var names: Set<ZoneRecord> = []
-    private var nextNames = 0
+    /// On a thread of its own.
+    private let questions: APIQuestions
+    /// The control plane that this worker turned to.
+    private var plane: NodeIndex?
 
     /// Milliseconds: how long the thread looks away at most.
     private static let tick = 250
@@ -37,6 +34,7 @@ struct KubernetesNode: ~Copyable {
 
     init(node: ClusterNode) {
         self.node = node
+        questions = APIQuestions(refusals: node.refusals)
         status = KubernetesStatus(version: (try? File.text(Self.versionFile, limit: 256)) ?? "none")
     }
 
@@ -44,13 +42,17 @@ struct KubernetesNode: ~Copyable {
         while node.status.phase != .run { BootClock.sleep(milliseconds: UInt32(Self.tick)) }
         reached("member")
         publish()
+        let questions = questions
+        if !DetachedThread.start({ questions.run() }) {
+            Journal.write(.error, "no thread to ask the API server from", ["NACRE_PHASE": "kubernetes"])
+        }
         while true {
             if configuration == nil || Instant.now >= renewal { enrol() }
             if configuration != nil {
                 follow()
+                joinEtcd()
                 startUnits()
-                askForReadiness()
-                serveNames()
+                hear()
             }
             publish()
             waitForJobs()
@@ -68,11 +70,12 @@ struct KubernetesNode: ~Copyable {
             let isRenewal = configuration != nil
             reached("enrolled")
             configuration = enrolment.configuration
+            configuration?.preferredPlane = plane
             renewal = enrolment.renewal
             status.notAfter = enrolment.notAfter
             status.index = enrolment.configuration.index
             status.failure = nil
-            try write(enrolment.configuration)
+            if let configuration { try write(configuration) }
             reached("files")
             if isRenewal {
                 plan?.renew()
@@ -91,23 +94,59 @@ struct KubernetesNode: ~Copyable {
     /// Hears what is new in the mesh, and tells its services.
     private mutating func follow() {
         let revision = node.meshRevision
-        guard BootClock.milliseconds >= nextMesh || revision != meshRevision else { return }
+        let isNews = revision != meshRevision
+        guard BootClock.milliseconds >= nextMesh || isNews else { return }
         meshRevision = revision
-        let network = Self.network()
         do throws(Finding) {
-            let changed = try node.refreshMesh(
-                endpoints: network.endpoints, linkLocalInterface: network.linkLocalInterface)
-            if let changed {
-                configuration = changed
-                try write(changed)
-                if plan?.isActive(NodeUnit.reloadedForPeers) == true { command(.reload, NodeUnit.reloadedForPeers) }
+            // Before anybody is asked: other control planes may be slow to answer, and a revoked node is not to gain by it.
+            if isNews { try take(try node.refreshOwn()) }
+            if BootClock.milliseconds >= nextMesh {
+                let network = Self.network()
+                try take(
+                    try node.refreshMesh(
+                        endpoints: network.endpoints, linkLocalInterface: network.linkLocalInterface))
+                nextMesh = BootClock.milliseconds + ClusterNode.meshInterval * 1000
             }
-            nextMesh = BootClock.milliseconds + ClusterNode.meshInterval * 1000
         } catch {
             nextMesh = BootClock.milliseconds + ClusterNode.meshInterval * 1000
             failed(error)
             if error.family == "revoked" { withdraw() }
         }
+    }
+
+    /// Others have come or gone, by the policy or by their own word.
+    private mutating func take(_ changed: NodeConfiguration?) throws(Finding) {
+        guard var changed else { return }
+        let before = configuration
+        changed.preferredPlane = plane
+        configuration = changed
+        try write(changed)
+        if plan?.isActive(NodeUnit.reloadedForPeers) == true { command(.reload, NodeUnit.reloadedForPeers) }
+        if let before, before.apiServer != changed.apiServer { plan?.restart(NodeUnit.restartedForAPIServer) }
+        let gone = Set(before?.clientAuthorities.keys.map { $0 } ?? []).subtracting(changed.clientAuthorities.keys)
+        if !gone.isEmpty, plan?.isActive(.apiServer) == true { cutOff(gone) }
+    }
+
+    /// The API server reads whom it lets in again by itself, but takes up to a minute, and asks nobody twice who is
+    /// connected: it starts again, at once. It has no state of its own, and asked kindly it would wait for its clients.
+    private mutating func cutOff(_ gone: Set<NodeConfiguration.Member>) {
+        let names = gone.map { "\($0.name)" }.sorted().joined(separator: ", ")
+        do throws(ServiceBus.Failure) {
+            if bus == nil { bus = try ServiceBus.connect() }
+            try bus?.signal(NodeUnit.apiServer.rawValue, SIGKILL)
+            node.report("kubernetes: the API server starts again without \(names)")
+        } catch { lostBus(error) }
+    }
+
+    /// A control plane's etcd is not started before it is known with whom.
+    private mutating func joinEtcd() {
+        guard let configuration, configuration.role == .controlPlane, let plan else { return }
+        do throws(Finding) {
+            let isChanged = try etcd.step(
+                node, configuration, isMeshUp: plan.isActive(.mesh), isRunning: plan.isActive(.etcd))
+            if isChanged { try write(configuration) }
+        } catch { failed(error) }
+        self.plan?.held = etcd.held
     }
 
     private mutating func startUnits() {
@@ -147,55 +186,55 @@ struct KubernetesNode: ~Copyable {
         } catch { lostBus(error) }
     }
 
-    /// By the kubelet's own certificate, which may read its own node. Often until it is Ready for the first time.
-    private mutating func askForReadiness() {
-        guard let configuration, plan?.isActive(.kubelet) == true, BootClock.milliseconds >= nextQuestion else {
-            return
-        }
-        do throws(APIError) {
-            let client = try APIClient(configuration, as: .kubelet)
-            status.isReady = try client.isReady(configuration.name, deadline: .seconds(5))
-            lastAnswer = BootClock.milliseconds
-            if status.isReady { reached("ready") }
-        } catch {
-            // What it said last holds for a while: an answer can be late.
-            if BootClock.milliseconds - lastAnswer > Self.oldestAnswer { status.isReady = false }
-            if status.phase == .run, !status.isReady {
-                failed(
-                    Finding(
-                        "kubernetes-api", claim: configuration.apiServer, expected: "an answer", actual: error.message,
-                        next: "the node asks again"))
+    /// What the API server said.
+    private mutating func hear() {
+        questions.tell(
+            configuration.map {
+                APIQuestions.Subject(
+                    configuration: $0, asksNode: plan?.isActive(.kubelet) == true,
+                    asksNames: plan?.isActive(.dns) == true)
+            })
+        let news = questions.news()
+        // While services start, it is no news that the API server does not answer yet.
+        if let problem = news.problem, status.phase == .run { failed(problem) }
+        if let isReady = news.isReady {
+            status.isReady = isReady
+            if isReady {
+                reached("ready")
+                status.failure = nil
             }
         }
-        nextQuestion = BootClock.milliseconds + (status.isReady ? 10_000 : 1000)
-        if status.isReady { status.failure = nil }
+        if let names = news.names { serve(names) }
+        if let other = news.otherPlane { turn(to: other) }
     }
 
-    /// Feeds the cluster's resolver on this node. By kube-proxy's certificate, which may list Services and Endpoints
-    /// (ClusterRole system:node-proxier). While the API server is away, the names that were there stay.
-    private mutating func serveNames() {
-        guard let configuration, plan?.isActive(.dns) == true, BootClock.milliseconds >= nextNames else { return }
-        nextNames = BootClock.milliseconds + 1000 * ZoneRecord.timeToLive
+    /// Tells the cluster's resolver of this node. While the API server is away, the names that were there stay.
+    private mutating func serve(_ names: Set<ZoneRecord>) {
         do {
-            let client = try APIClient(configuration, as: .kubeProxy)
-            func items(_ kind: String) throws(APIError) -> [JSON] {
-                // From the API server's memory, not from etcd.
-                try client.get("/api/v1/\(kind)?resourceVersion=0", deadline: .seconds(5))["items"]?.array ?? []
-            }
-            let found = ServiceRecords.records(services: try items("services"), endpoints: try items("endpoints"))
-            guard found != names else { return }
-            try NodeFile(ServiceRecords.file, ServiceRecords.configuration(found)).write()
+            try NodeFile(ServiceRecords.file, ServiceRecords.configuration(names)).write()
             if bus == nil { bus = try ServiceBus.connect() }
             // It reads its configuration again and goes on serving.
             try bus?.signal(NodeUnit.dns.rawValue, SIGHUP)
-            names = found
         } catch {
-            guard status.phase == .run else { return }
+            questions.repeatNames()
             failed(
                 Finding(
-                    "kubernetes-names", claim: "names of services", expected: "read", actual: "\(error)",
-                    next: "the node asks again; the names of before stay"))
+                    "kubernetes-names", claim: "names of services", expected: "handed to the resolver",
+                    actual: "\(error)"))
         }
+    }
+
+    /// A worker whose API server is silent goes to another that answers: kubelet and kube-proxy read where it is once, at
+    /// their start.
+    private mutating func turn(to other: NodeIndex) {
+        guard var next = configuration, let before = configuration?.apiServer else { return }
+        next.preferredPlane = other
+        do throws(Finding) {
+            try write(next)
+            (plane, configuration) = (other, next)
+            plan?.restart(NodeUnit.restartedForAPIServer)
+            node.report("kubernetes: \(before) is silent; \(next.apiServer) answers")
+        } catch { failed(error) }
     }
 
     /// The owner has revoked this node: nothing of the cluster goes on here.
@@ -205,6 +244,7 @@ struct KubernetesNode: ~Copyable {
         for unit in units.reversed() where unit != .firewall { command(.stop, unit) }
         plan = nil
         configuration = nil
+        questions.tell(nil)
         renewal = Instant(seconds: 0)
         publish()
     }
@@ -237,6 +277,8 @@ struct KubernetesNode: ~Copyable {
             for folder in folders {
                 try File.makeFolders(folder, mode: 0o755)
             }
+            var configuration = configuration
+            if configuration.role == .controlPlane { etcd.apply(to: &configuration) }
             for file in try configuration.files() { try file.write() }
         } catch { throw Finding("node-files", claim: "/run/nacre", expected: "written", actual: "\(error)") }
     }

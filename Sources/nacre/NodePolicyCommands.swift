@@ -22,8 +22,8 @@ struct NodeRevoke: ParsableCommand {
         commandName: "revoke", abstract: "Take a node out of the cluster, at once.",
         discussion: """
             Signs the next version of the policy with the nodes revoked and gives it to every control plane. Within \
-            seconds no other node talks to them; they get no certificates and no disk key again. Certificates that they \
-            have end within their lifetime.
+            seconds no other node talks to them, and no API server lets them in; they get no certificates and no disk \
+            key again.
             """)
 
     @OptionGroup var directory: DirectoryOption

@@ -6,8 +6,9 @@ import Provisioning
 
 /// The end of init and up: every node's services run, and the API server says that the node is Ready.
 enum ReadyStep {
-    /// Milliseconds between two questions to one node, each of which costs it a quote.
-    private static let pause: UInt32 = 1500
+    /// Milliseconds between two questions to one node, each of which costs it a quote: under emulation, work that Kubernetes'
+    /// start waits for. When a stage was reached the node says itself.
+    private static let pause: UInt32 = 4000
 
     /// Asks each node that became a member until it is Ready, or until `timeout` seconds are over.
     ///

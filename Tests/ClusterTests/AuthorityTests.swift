@@ -1,3 +1,4 @@
+import Attestation
 import Bytes
 import Crypto
 import DiskFormat
@@ -16,10 +17,38 @@ struct AuthorityTests {
         return ClusterSecret(secret: Secret(wiping: &bytes), salt: [UInt8](repeating: 2, count: 32))
     }
 
+    /// The authorities of which a cluster has one.
+    static let shared = ClusterAuthorityName.allCases.filter { $0 != .client }
+
+    @Test("each node has an authority of its own to the API server, which no other node's clients pass for")
+    func clients() throws {
+        let (one, two) = (try ClusterAuthority(Self.secret()), try ClusterAuthority(Self.secret()))
+        let names = try ["a", "b"].map { try #require(NodeName($0)) }
+        let indexes = try [1, 2].map { try #require(NodeIndex($0)) }
+        let authorities = try zip(names, indexes).map { try one.clientCertificate(of: $0, $1, at: Self.now) }
+        #expect(try authorities[0].publicKey() != authorities[1].publicKey())
+        #expect(
+            try two.clientCertificate(of: names[0], indexes[0], at: Self.now).publicKey()
+                == authorities[0].publicKey())
+        let key = try PrivateKey(generating: .p256)
+        for certificate in NodeCertificate.allCases where certificate.authority == .client {
+            let issued = try two.issue(
+                certificate, node: names[0], index: indexes[0], for: key.publicKey, at: Self.now, lifetime: 60)
+            try issued.verify(issuedBy: authorities[0])
+            #expect(throws: CryptoError.self) { try issued.verify(issuedBy: authorities[1]) }
+            for name in Self.shared {
+                #expect(throws: CryptoError.self) {
+                    try issued.verify(issuedBy: try one.certificate(name, at: Self.now))
+                }
+            }
+        }
+        #expect(throws: Finding.self) { try one.certificate(.client, at: Self.now) }
+    }
+
     @Test("the same secret makes the same keys on every control plane; other secrets, epochs and names make others")
     func derived() throws {
         var seen: Set<[UInt8]> = []
-        for name in ClusterAuthorityName.allCases {
+        for name in Self.shared {
             let one = try ClusterAuthority(Self.secret()).certificate(name, at: Self.now)
             let two = try ClusterAuthority(Self.secret()).certificate(
                 name, at: Instant(seconds: Self.now.seconds + 86400 * 30))
@@ -30,7 +59,7 @@ struct AuthorityTests {
             ] { seen.insert(try other.certificate(name, at: Self.now).publicKey().spki) }
             seen.insert(try one.publicKey().spki)
         }
-        #expect(seen.count == 3 * ClusterAuthorityName.allCases.count)
+        #expect(seen.count == 3 * Self.shared.count)
         let keys = try ClusterAuthority(Self.secret()).planeKeys
         #expect(!seen.contains(keys.serviceAccount.publicKey.spki))
         let isDerived = keys.encryption.secret.equals(Self.secret().derived("encryption/1", count: 32))
@@ -49,9 +78,14 @@ struct AuthorityTests {
         let folder = try TemporaryFolder()
         let (name, index) = (try #require(NodeName("control-plane-0")), try #require(NodeIndex(1)))
         for authority in ClusterAuthorityName.allCases {
-            _ = try folder.file("\(authority.rawValue)-1.pem", try one.certificate(authority, at: Self.now).pem)
+            func certificate(_ maker: ClusterAuthority, _ time: Instant) throws -> Certificate {
+                authority == .client
+                    ? try maker.clientCertificate(of: name, index, at: time)
+                    : try maker.certificate(authority, at: time)
+            }
+            _ = try folder.file("\(authority.rawValue)-1.pem", try certificate(one, Self.now).pem)
             let later = Instant(seconds: Self.now.seconds + 3600)
-            _ = try folder.file("\(authority.rawValue)-2.pem", try two.certificate(authority, at: later).pem)
+            _ = try folder.file("\(authority.rawValue)-2.pem", try certificate(two, later).pem)
         }
         for certificate in NodeCertificate.allCases {
             let key = try PrivateKey(generating: .p256)

@@ -95,6 +95,13 @@ extension SoftwareNode {
         try service.refreshMesh(endpoints: endpoints, linkLocalInterface: nil, patience: 30)
     }
 
+    /// Nodes whose clients the API server is told to let in.
+    func knownClients() -> [String] {
+        service.desk.state.withLock { state in
+            (state.own?.configuration.clientAuthorities.keys.map(\.name.description) ?? []).sorted()
+        }
+    }
+
     var peers: [String] {
         service.desk.state.withLock { $0.own?.configuration.mesh.peers.map(\.name.description) ?? [] }
     }
@@ -127,7 +134,8 @@ struct EnrolmentTests {
         let configuration = worker.configuration
         #expect(Set(configuration.certificates.keys) == Set(NodeCertificate.allowed(for: .worker)))
         #expect(Set(plane.certificates.keys) == Set(NodeCertificate.allCases))
-        #expect(Set(configuration.authorities.keys) == [.kubernetes, .mesh])
+        #expect(Set(configuration.authorities.keys) == [.kubernetes, .client, .kubeletClient, .mesh])
+        #expect(configuration.clientAuthorities.isEmpty)
         #expect(configuration.index.number == 2 && plane.index.number == 1)
         #expect(configuration.planeKeys == nil && plane.planeKeys != nil)
         #expect(configuration.apiServer == "https://10.200.0.1:6443")
@@ -144,7 +152,7 @@ struct EnrolmentTests {
         #expect(worker.policyVersion == 1)
         #expect(worker.renewal.seconds == SoftwareNode.now.seconds + 57600)
         #expect(worker.notAfter.seconds == SoftwareNode.now.seconds + 86400)
-        #expect(try configuration.files().count == 18)
+        #expect(try configuration.files().count == 19)
         // The worker has the policy now, on its disk too.
         #expect(cluster.workers[0].service.policy?.version == 1)
         #expect(
@@ -166,6 +174,9 @@ struct EnrolmentTests {
             #expect(Set(answer.certificates.keys) == [.kubelet, wanted])
         } else {
             #expect(Self.refusal(json) == "policy-role")
+            let told = plane.service.refusals.take()
+            #expect(told.map(\.purpose) == ["enroll"] && told.map(\.reason) == ["policy-role"])
+            #expect(told.first?.text.contains(wanted.rawValue) == true && plane.service.refusals.take().isEmpty)
             #expect(plane.service.desk.state.withLock { $0.registry[request.node] } == nil)
         }
     }
@@ -281,6 +292,7 @@ struct EnrolmentTests {
             #expect(!changed.mesh.peers.contains { $0.name.description == "worker-1" })
             #expect(!node.peers.contains("worker-1"))
         }
+        #expect(plane.knownClients() == ["control-plane-0", "worker-0"])
         #expect(reason { try two.refresh() } == "revoked-node")
         #expect(reason { _ = try two.enrol() } == "revoked-node")
         let revoked = try #require(plane.service.revoked.first)
@@ -291,6 +303,39 @@ struct EnrolmentTests {
         #expect(reason { _ = try restarted.service.rejoin(plane.endpoint, patience: 30) } == "revoked-node")
         // The policy has come to the others by themselves.
         #expect(one.service.policy?.version == 2)
+    }
+
+    @Test("the API server is told of every node of the policy, and of a revoked one no more before anybody is asked")
+    func clients() throws {
+        let cluster = try SoftwareCluster(planes: 2, workers: 2)
+        let (plane, worker) = (cluster.planes[0], cluster.workers[1])
+        let first = try plane.enrol().configuration
+        // Of the policy, not of who has enrolled already.
+        #expect(plane.knownClients() == ["control-plane-0", "control-plane-1", "worker-0", "worker-1"])
+        let enrolled = try worker.enrol().configuration
+        for name in NodeCertificate.allowed(for: .worker) where name.authority == .client {
+            let certificate = try #require(enrolled.certificates[name])
+            let issuers = first.clientAuthorities.filter { (try? certificate.verify(issuedBy: $0.value)) != nil }
+            #expect(issuers.map(\.key.name.description) == ["worker-1"])
+        }
+        _ = try plane.service.refreshOwn()
+        #expect(try plane.service.refreshOwn() == nil)
+        try cluster.revoke("worker-1")
+        let changed = try #require(try plane.service.refreshOwn())
+        #expect(!changed.clientAuthorities.keys.contains { $0.name.description == "worker-1" })
+        #expect(plane.knownClients() == ["control-plane-0", "control-plane-1", "worker-0"])
+        // What was made before is as it was: nothing is signed again for those who stay.
+        for (member, certificate) in changed.clientAuthorities {
+            #expect(first.clientAuthorities[member]?.der == certificate.der)
+        }
+        let file = try #require(
+            try changed.files().first { $0.path == NodeConfiguration.clientAuthoritiesFile })
+        guard case .published(let bytes) = file.contents else {
+            Issue.record("certificates are no secret")
+            return
+        }
+        let text = String(decoding: bytes, as: UTF8.self)
+        #expect(text.ranges(of: "-----BEGIN CERTIFICATE-----").count == 4)
     }
 
     @Test("certificates end; only fresh evidence renews them")
@@ -355,7 +400,10 @@ struct EnrolmentTests {
         let cluster = try SoftwareCluster(planes: 2, workers: 1)
         let (one, two) = (try cluster.planes[0].enrol(), try cluster.planes[1].enrol())
         for name in ClusterAuthorityName.allCases {
-            let authority = try #require(one.configuration.authorities[name])
+            // Of the nodes' own authorities each control plane makes all.
+            let second = try #require(one.configuration.clientAuthorities.first { $0.key.index.number == 2 })
+            let authority =
+                name == .client ? second.value : try #require(one.configuration.authorities[name])
             for (certificate, issued) in two.configuration.certificates where certificate.authority == name {
                 try issued.verifyPath(intermediates: [], roots: [authority], at: SoftwareNode.now)
             }

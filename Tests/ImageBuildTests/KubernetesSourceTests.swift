@@ -201,6 +201,9 @@ struct KubernetesSourceTests {
         func environment(_ text: String) -> String? { KubernetesVersion(text).map(KubernetesFlags.environment) }
         #expect(
             environment("1.20.2") == """
+                API_SERVER_FLAGS=--enable-priority-and-fairness=false \
+                --runtime-config=api/beta=false,api/alpha=false,batch/v1beta1=true,discovery.k8s.io/v1beta1=true,\
+                policy/v1beta1=true
                 CONTROLLER_MANAGER_FLAGS=--port=0
                 KUBELET_FLAGS=--container-runtime=remote \
                 --container-runtime-endpoint=unix:///run/containerd/containerd.sock \
@@ -208,7 +211,8 @@ struct KubernetesSourceTests {
                 SCHEDULER_FLAGS=--port=0
 
                 """)
-        #expect(environment("1.36.3") == "CONTROLLER_MANAGER_FLAGS=\nKUBELET_FLAGS=\nSCHEDULER_FLAGS=\n")
+        #expect(
+            environment("1.36.3") == "API_SERVER_FLAGS=\nCONTROLLER_MANAGER_FLAGS=\nKUBELET_FLAGS=\nSCHEDULER_FLAGS=\n")
     }
 
     @Test("the lock's section is read back, and strictly read")

@@ -42,6 +42,11 @@ extension IntegrationTests {
                     "exec", "on-plane", "--", "wget", "-qO-", "-T", "20", "http://\(host)/")
                 #expect(page == Self.marker + "\n")
             }
+            try await Self.expectNames(kubernetes)
+            try await Self.expectForward(cluster, kubernetes)
+            // On the state disk, and told to be on it: the command that starts the pod writes another file.
+            _ = try await kubernetes.text(
+                "exec", "on-worker", "--", "sh", "-c", "cp /data/index.html /data/kept && sync")
 
             // Everything off: the owner's recover brings it back, with what the volume held.
             for name in ["worker-0", "control-plane-0"] {
@@ -55,10 +60,46 @@ extension IntegrationTests {
                 "get", "secret", "marker", "-o", "jsonpath={.data.word}")
             #expect(Base64.decode(secret).map { String(decoding: $0, as: UTF8.self) } == Self.marker)
             try await kubernetes.wait("pod/on-worker")
-            let kept = try await kubernetes.text("exec", "on-worker", "--", "cat", "/data/index.html")
+            let kept = try await kubernetes.text("exec", "on-worker", "--", "cat", "/data/kept")
             #expect(kept == Self.marker + "\n")
+            try await Self.expectRevoked(cluster, words: words, in: folder)
             try await cluster.endsWithoutTrace()
         }
+
+        /// A pod finds a service by its short name, by its whole one, and a name that nobody has is none.
+        private static func expectNames(_ kubernetes: Kubectl) async throws {
+            let address = try await kubernetes.text("get", "service", "on-worker", "-o", "jsonpath={.spec.clusterIP}")
+            let whole = "on-worker.default.svc.\(clusterDomain)"
+            let found = try await kubernetes.text("exec", "on-plane", "--", "nslookup", whole)
+            #expect(found.contains("Address: \(address)"), "\(found)")
+            for host in ["on-worker", "on-worker.default.svc", whole] {
+                let page = try await kubernetes.text(
+                    "exec", "on-plane", "--", "wget", "-qO-", "-T", "20", "http://\(host)/")
+                #expect(page == marker + "\n")
+            }
+            let absent = try await kubernetes.text(
+                "exec", "on-worker", "--", "sh", "-c", "nslookup nobody.default.svc.\(clusterDomain) 2>&1 || true")
+            #expect(absent.contains("NXDOMAIN"), "\(absent)")
+        }
+
+        /// The owner reaches a pod of the other node through a forwarded port.
+        private static func expectForward(_ cluster: LocalNode, _ kubernetes: Kubectl) async throws {
+            let script = """
+                set -u; log=$(mktemp); trap 'kill $forward; rm -f "$log"' EXIT
+                "$@" port-forward pod/on-worker :8080 >"$log" & forward=$!
+                for try in $(seq 60); do
+                    port=$(sed -n 's/^Forwarding from 127.0.0.1:\\([0-9]*\\) .*/\\1/p' "$log")
+                    if [ -n "$port" ] && curl -s --max-time 30 "http://127.0.0.1:$port/"; then exit 0; fi
+                    kill -0 $forward || exit 1
+                    sleep 1
+                done
+                exit 1
+                """
+            let page = try await kubernetes.run(["bash", "-c", script, "forward"] + kubernetes.command)
+            #expect(page == marker + "\n")
+        }
+
+        private static let clusterDomain = "cluster.local"
 
         /// Of what crossed the segment, every IP packet is WireGuard's or neighbour discovery's; the word is nowhere.
         private static func expectEncrypted(_ cluster: LocalNode) throws {
@@ -96,22 +137,26 @@ extension IntegrationTests {
     }
 
     /// The client that was built with the image, with the owner's access.
-    private struct Kubectl {
+    struct Kubectl {
         let cluster: LocalNode
 
         func text(_ words: String...) async throws -> String { try await text(words) }
 
+        /// Program and options, before what is asked.
+        var command: [String] {
+            [Built.image + "/kubectl", "--kubeconfig", cluster.directory + "/kubeconfig", "--request-timeout=60s"]
+        }
+
+        private func text(_ words: [String]) async throws -> String { try await run(command + words) }
+
         /// Tried for a while: under emulation an answer may take longer than its time limit.
-        private func text(_ words: [String]) async throws -> String {
-            let command =
-                [Built.image + "/kubectl", "--kubeconfig", cluster.directory + "/kubeconfig", "--request-timeout=60s"]
-                + words
+        func run(_ command: [String]) async throws -> String {
             var last = try await cluster.tool(command)
             for _ in 0..<30 where last.status != 0 {
                 try await Task.sleep(for: .seconds(5))
                 last = try await cluster.tool(command)
             }
-            try #require(last.status == 0, "\(words): \(last.errors)")
+            try #require(last.status == 0, "\(command): \(last.errors)")
             return last.text
         }
 
@@ -139,6 +184,12 @@ extension IntegrationTests {
 struct Frames: Sequence, IteratorProtocol {
     struct Frame {
         let bytes: ArraySlice<UInt8>
+        /// When it was seen, seconds since 1970.
+        let time: Double
+
+        /// Type of a WireGuard message over IPv6 (1 to 4: initiation, response, cookie, data) and its size; 0 for all else.
+        var wireGuardType: Int { kind == "wireguard" ? Int(bytes[bytes.startIndex + 62]) : 0 }
+        var wireGuardSize: Int { kind == "wireguard" ? bytes.count - 62 : 0 }
 
         /// What it carries, by its headers.
         var kind: String {
@@ -148,7 +199,7 @@ struct Frames: Sequence, IteratorProtocol {
             case 0x0806: return "neighbour"
             case 0x86DD:
                 switch byte(20) {
-                case 17 where pair(54) == 51820 && pair(56) == 51820: return "wireguard"
+                case 17 where pair(54) == 51820 && pair(56) == 51820 && bytes.count > 62: return "wireguard"
                 case 17 where pair(54) == 546: return "dhcp"
                 // ICMPv6, also behind the hop-by-hop header of a multicast report.
                 case 58, 0: return "neighbour"
@@ -167,10 +218,12 @@ struct Frames: Sequence, IteratorProtocol {
 
     mutating func next() -> Frame? {
         guard offset + 16 <= capture.count else { return nil }
-        let size = (0..<4).reduce(0) { $0 | Int(capture[offset + 8 + $1]) << (8 * $1) }
+        func word(_ start: Int) -> Int { (0..<4).reduce(0) { $0 | Int(capture[offset + start + $1]) << (8 * $1) } }
+        let size = word(8)
         guard size <= capture.count - offset - 16 else { return nil }
         defer { offset += 16 + size }
-        return Frame(bytes: capture[(offset + 16)..<(offset + 16 + size)])
+        return Frame(
+            bytes: capture[(offset + 16)..<(offset + 16 + size)], time: Double(word(0)) + Double(word(4)) / 1_000_000)
     }
 
     static func contains(_ word: [UInt8], in bytes: [UInt8]) -> Bool {

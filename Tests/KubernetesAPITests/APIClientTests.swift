@@ -14,6 +14,9 @@ import Testing
 private final class Answering: Sendable {
     let port: UInt16
     let questions = Mutex<[String]>([])
+    let bodies = Mutex<[String]>([])
+    /// That have ended.
+    let connections = Mutex(0)
 
     init(_ identity: TLSIdentity, _ answer: [UInt8]) throws {
         let server = try TLSServer(certificate: identity.certificate, key: identity.key, clients: .any)
@@ -27,8 +30,13 @@ private final class Answering: Sendable {
                 guard let client = try? listener.accept(deadline: .seconds(120)) else { return }
                 guard let connection = try? server.accept(client, deadline: .seconds(60)) else { continue }
                 let http = HTTPConnection(connection)
-                if let request = try? http.readRequest() { questions.withLock { $0.append(request.target) } }
-                try? connection.write(answer)
+                while let request = try? http.readRequest(bodyLimit: 1 << 16) {
+                    questions.withLock { $0.append(request.target) }
+                    bodies.withLock { $0.append(String(decoding: request.body, as: UTF8.self)) }
+                    try? connection.write(answer)
+                    if request.fields["connection"] == "close" { break }
+                }
+                connections.withLock { $0 += 1 }
                 connection.close()
             }
         }
@@ -88,6 +96,18 @@ private final class Answering: Sendable {
         }
     }
 
+    @Test func `several questions take one connection, and all have to be answered`() throws {
+        let (issuer, authority) = try issuer()
+        let server = try issue(issuer, [.ip(IPAddress(127, 0, 0, 1))], .server)
+        let answering = try Answering(server, Self.answer(#"{"items":[1]}"#))
+        let api = APIClient(
+            host: "127.0.0.1", port: answering.port, authority: authority, identity: try issue(issuer, [], .client))
+        let found = try api.get(["/a", "/b"], deadline: .seconds(60))
+        #expect(found.map { $0["items"]?.array?.count } == [1, 1])
+        #expect(answering.questions.withLock { $0 } == ["/a", "/b"])
+        #expect(answering.connections.withLock { $0 } <= 1)
+    }
+
     @Test func `a refusal says what the API server said`() throws {
         let (issuer, authority) = try issuer()
         let answering = try Answering(
@@ -113,6 +133,59 @@ private final class Answering: Sendable {
                 host: "127.0.0.1", port: answering.port, authority: authority, identity: try issue(issuer, [], .client))
             #expect(throws: APIError.self) { _ = try api.get("/", deadline: .seconds(60)) }
             #expect(answering.questions.withLock { $0 }.isEmpty)
+        }
+    }
+
+    @Test func `etcd's members are read, added as learners, promoted and removed in its gateway's words`() throws {
+        let (issuer, authority) = try issuer()
+        let server = try issue(issuer, [.ip(IPAddress(127, 0, 0, 1))], .server)
+        // As etcd 3.5 answers (ProtoJSON).
+        let answering = try Answering(
+            server,
+            Self.answer(
+                #"{"header":{"cluster_id":"14841639068965178418","raft_term":"2"},"#
+                    + #""member":{"ID":"10276657743932975437","peerURLs":["https://10.200.0.2:2380"],"isLearner":true},"#
+                    + #""members":[{"ID":"18249187646912138824","name":"control-plane-0","#
+                    + #""peerURLs":["https://10.200.0.1:2380"],"clientURLs":["https://10.200.0.1:2379"]},"#
+                    + #"{"ID":"10276657743932975437","peerURLs":["https://10.200.0.2:2380"],"isLearner":true}]}"#))
+        let etcd = EtcdClient(
+            APIClient(
+                host: "127.0.0.1", port: answering.port, authority: authority, identity: try issue(issuer, [], .client))
+        )
+        let present = try etcd.members(deadline: .seconds(60))
+        #expect(present.map(\.id) == [18_249_187_646_912_138_824, 10_276_657_743_932_975_437])
+        #expect(present.map(\.isLearner) == [false, true])
+        let added = try etcd.addLearner(try #require(NodeIndex(2)), deadline: .seconds(60))
+        #expect(added.id == 10_276_657_743_932_975_437 && added.members == present)
+        try etcd.promote(added.id, deadline: .seconds(60))
+        try etcd.remove(.max, deadline: .seconds(60))
+        #expect(
+            answering.questions.withLock { $0 }
+                == ["list", "add", "promote", "remove"].map { "/v3/cluster/member/\($0)" })
+        #expect(
+            answering.bodies.withLock { $0 } == [
+                "{}", #"{"isLearner":true,"peerURLs":["https://10.200.0.2:2380"]}"#, #"{"ID":"10276657743932975437"}"#,
+                #"{"ID":"18446744073709551615"}"#,
+            ])
+    }
+
+    @Test func `an etcd that names nobody, or says no, is an error with its words`() throws {
+        let (issuer, authority) = try issuer()
+        let server = try issue(issuer, [.ip(IPAddress(127, 0, 0, 1))], .server)
+        for (body, status) in [
+            ("{}", 200), (#"{"members":[{"name":"x"}]}"#, 200),
+            (
+                #"{"error":"etcdserver: too many learner members in cluster","message":"too many learners","code":9}"#,
+                400
+            ),
+        ] {
+            let answering = try Answering(server, Self.answer(body, status: status))
+            let etcd = EtcdClient(
+                APIClient(
+                    host: "127.0.0.1", port: answering.port, authority: authority,
+                    identity: try issue(issuer, [], .client)))
+            let error = #expect(throws: APIError.self) { _ = try etcd.members(deadline: .seconds(60)) }
+            if status == 400 { #expect(error?.message.contains("too many learners") == true) }
         }
     }
 }

@@ -1,4 +1,5 @@
 import Bytes
+import DiskFormat
 import Testing
 
 @testable import KubernetesAPI
@@ -59,5 +60,19 @@ import Testing
         #"[{"metadata":{"name":"a","namespace":"a"},"spec":{"clusterIP":"None"}}]"#, "[{}]", "[1]",
     ]) func `what is not of its form makes no record`(services: String) throws {
         #expect(try records(services).isEmpty)
+    }
+}
+
+@Suite struct NodeEventTests {
+    @Test func `an event is of a node, in the namespace of what has none`() throws {
+        let event = NodeEvent(
+            node: try #require(NodeName("control-plane-0")), reason: "NodeRefused", message: "enroll: no", count: 2,
+            first: Instant(seconds: 1_800_000_000), last: Instant(seconds: 1_800_000_060))
+        #expect(event.json["metadata"]?["namespace"]?.string == "default")
+        #expect(event.json["involvedObject"]?["kind"]?.string == "Node")
+        #expect(event.json["involvedObject"]?["name"]?.string == "control-plane-0")
+        #expect(event.json["firstTimestamp"]?.string == "2027-01-15T08:00:00Z")
+        #expect(event.json["lastTimestamp"]?.string == "2027-01-15T08:01:00Z")
+        #expect(event.json["count"]?.integer == 2)
     }
 }

@@ -84,8 +84,8 @@ struct FilesTests {
             "/run/cni/net.d/10-nacre.conflist", "/run/nacre/kubernetes/dns.kubeconfig",
             "/run/nacre/kubernetes/kube-proxy.kubeconfig", "/run/nacre/kubernetes/kube-proxy.yaml",
             "/run/nacre/kubernetes/kubelet.kubeconfig", "/run/nacre/kubernetes/kubelet.yaml",
-            "/run/nacre/kubernetes/node.env", "/run/nacre/kubernetes/pki/ca.crt", "/run/nacre/mesh/mesh.env",
-            "/run/nacre/mesh/wg0.conf",
+            "/run/nacre/kubernetes/node.env", "/run/nacre/kubernetes/pki/ca.crt",
+            "/run/nacre/kubernetes/pki/kubelet-client-ca.crt", "/run/nacre/mesh/mesh.env", "/run/nacre/mesh/wg0.conf",
         ]
         #expect(Set(files.keys) == Set(pki + others))
     }
@@ -99,9 +99,11 @@ struct FilesTests {
             let read = try PrivateKey(pem: Array(file.text.utf8))
             #expect(read.publicKey == configuration.keys[name]?.publicKey)
         }
-        for name in ["ca.crt", "etcd-ca.crt", "front-proxy-ca.crt", "service-account.pub", "service-account.key"] {
-            #expect(files["/run/nacre/kubernetes/pki/\(name)"] != nil)
-        }
+        for name in [
+            "ca.crt", "clients.crt", "etcd-ca.crt", "front-proxy-ca.crt", "kubelet-client-ca.crt",
+            "service-account.pub",
+            "service-account.key",
+        ] { #expect(files["/run/nacre/kubernetes/pki/\(name)"] != nil) }
         #expect(!files.keys.contains { $0.contains("mesh") && $0.contains("pki") })
         // kubectl and components find their own.
         #expect(files["/run/nacre/kubernetes/scheduler.kubeconfig"]?.text.contains("https://10.200.0.1:6443") == true)
@@ -163,6 +165,30 @@ struct FilesTests {
         let plane = try #require(try Self.files(try configuration(.controlPlane))["/run/nacre/kubernetes/node.env"])
         #expect(plane.text.contains("ETCD_INITIAL_CLUSTER=control-plane-0=https://10.200.0.1:2380\n"))
         #expect(plane.text.contains("ETCD_INITIAL_CLUSTER_STATE=new\n"))
+    }
+
+    @Test("a worker asks the control plane that it prefers for as long as there is such a one")
+    func preferredPlane() throws {
+        let planes = try [1, 3, 4].map { number in
+            NodeConfiguration.Plane(
+                name: try #require(NodeName("control-plane-\(number)")), index: try #require(NodeIndex(number)))
+        }
+        var worker = try configuration(.worker) { $0.planes = planes }
+        #expect(worker.apiServer == "https://10.200.0.1:6443")
+        #expect(worker.otherPlanes.map(\.number) == [3, 4])
+        worker.preferredPlane = planes[1].index
+        #expect(worker.apiServer == "https://10.200.0.3:6443")
+        #expect(worker.otherPlanes.map(\.number) == [4, 1])
+        let kubeconfig = try #require(try Self.files(worker)["/run/nacre/kubernetes/kubelet.kubeconfig"])
+        #expect(kubeconfig.text.contains("https://10.200.0.3:6443"))
+        worker.planes.remove(at: 1)
+        #expect(worker.apiServer == "https://10.200.0.1:6443")
+        // A control plane asks its own.
+        let plane = try configuration(.controlPlane) {
+            $0.planes = planes
+            $0.preferredPlane = planes[1].index
+        }
+        #expect(plane.apiServer == "https://10.200.0.1:6443")
     }
 
     @Test("wg0.conf in the form of wg setconf")

@@ -45,10 +45,10 @@ struct NodeCertificateTests {
         // Nothing that a worker has speaks for etcd, for aggregated servers, or for an administrator.
         for name in worker {
             let template = try Self.template(name)
-            #expect([.kubernetes, .mesh].contains(name.authority))
+            #expect([.kubernetes, .client, .mesh].contains(name.authority))
             #expect(!template.organizations.contains("system:masters"))
         }
-        #expect(ClusterAuthorityName.known(to: .worker) == [.kubernetes, .mesh])
+        #expect(ClusterAuthorityName.known(to: .worker) == [.kubernetes, .client, .kubeletClient, .mesh])
     }
 
     static func template(_ name: NodeCertificate) throws -> CertificateTemplate {
@@ -66,10 +66,17 @@ struct NodeCertificateTests {
         #expect(try Self.template(.controllerManager).commonName == "system:kube-controller-manager")
         #expect(try Self.template(.scheduler).commonName == "system:kube-scheduler")
         #expect(try Self.template(.apiServerKubeletClient).organizations.contains("system:masters"))
-        for name in NodeCertificate.allCases where name.authority == .kubernetes {
+        for name in NodeCertificate.allCases {
             let template = try Self.template(name)
-            if template.purpose == .client { #expect(template.organizations.contains("nacre:node:worker-0")) }
+            // By its authority a client can be refused; nothing that the API server's own authority signs is one.
+            if name.authority == .client {
+                #expect(template.purpose == .client && template.organizations.contains("nacre:node:worker-0"))
+            } else if name.authority == .kubernetes {
+                #expect(template.purpose == .server)
+            }
         }
+        // It may do anything to kubelets, which ask the API server about that group; the API server knows no such client.
+        #expect(NodeCertificate.apiServerKubeletClient.authority == .kubeletClient)
         let api = try Self.template(.apiServer)
         for expected: CertificateTemplate.Name in [
             .dns("kubernetes.default.svc.cluster.local"), .ip(IPAddress(10, 96, 0, 1)), .ip(IPAddress(10, 200, 0, 3)),

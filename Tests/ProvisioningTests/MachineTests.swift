@@ -73,7 +73,7 @@ struct QEMUCommandTests {
     @Test("the processor follows the acceleration")
     func processor() {
         #expect(values("-accel", in: arguments()) == ["tcg,thread=multi"])
-        #expect(values("-cpu", in: arguments()) == ["max"])
+        #expect(values("-cpu", in: arguments()) == ["max,vendor=GenuineIntel,family=6,model=28,stepping=10"])
         #expect(values("-accel", in: arguments(acceleration: .kvm)) == ["kvm"])
         #expect(values("-cpu", in: arguments(acceleration: .kvm)) == ["host"])
     }
