@@ -14,6 +14,10 @@ public struct ChannelClient: Sendable {
         }
     }
 
+    /// Seconds for the TLS handshake. A packet to a machine that is still starting may be sent again only much later; who
+    /// connects anew is there sooner.
+    private static let patience = 5
+
     /// Connects and attests mutually.
     ///
     /// - Parameters:
@@ -28,8 +32,10 @@ public struct ChannelClient: Sendable {
         let tls: TLSConnection
         do {
             tls = try TLSClient.connect(
-                host, port: port, deadline: deadline, authentication: .unauthenticated, identity: identity)
+                host, port: port, deadline: min(deadline, .seconds(Self.patience)), authentication: .unauthenticated,
+                identity: identity)
         } catch { throw .connection(error.message) }
+        tls.deadline = deadline
         do throws(ChannelError) {
             return try attest(tls, hello: hello, judge: judge, prove: prove)
         } catch {
