@@ -3,6 +3,8 @@ import Bytes
 /// The connections that wait for their peer, by socket.
 struct WaitingRoom {
     private var connections: [Int32: PendingConnection] = [:]
+    /// The alarm is set for those that are late.
+    var isWatched = false
 
     var count: Int { connections.count }
     var isEmpty: Bool { connections.isEmpty }
@@ -12,6 +14,13 @@ struct WaitingRoom {
     }
 
     mutating func remove(_ socket: Int32) -> PendingConnection? { connections.removeValue(forKey: socket) }
+
+    /// - Returns: whether `connection` was there under its socket.
+    mutating func remove(_ socket: Int32, _ connection: PendingConnection) -> Bool {
+        guard connections[socket] === connection else { return false }
+        connections[socket] = nil
+        return true
+    }
 
     /// The one that has gone longest without getting anywhere.
     mutating func removeOldest() -> PendingConnection? {
