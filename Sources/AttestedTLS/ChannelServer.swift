@@ -5,27 +5,23 @@ import Glibc
 import Linux
 import Synchronization
 
-/// Serves attested channels: a fixed number of threads wait for all connections that are not accepted yet, and whichever
-/// one is woken does what there is to do. Steps that may take their time are bounded by one less than there are threads, so
-/// that one is always left to wait.
+/// Serves attested channels: one thread waits for all connections that are not accepted yet, a fixed number of others
+/// prove, judge and serve.
 public final class ChannelServer<Service: ChannelService>: Sendable {
     private let service: Service
     private let limits: ChannelLimits
     private let tls: TLSServer
     private let ownKey: [UInt8]
     private let listener: StreamSocket
-    private let work: WorkSlots
+    private let work: WorkQueue
     /// Connections that wait for their peer. Who takes one out has it alone until it is back.
     private let waiting = Mutex(WaitingRoom())
-    /// Wakes the threads to stop.
+    /// Connections that a worker has or is to have.
+    private let working = Atomic(0)
+    /// Wakes the waiting thread to stop.
     private let waker: Waker
-    /// Rings for connections whose peer is late, as long as any wait.
-    private let alarm: Alarm
     private let poll: Poll
     private let isStopped = Atomic(false)
-
-    /// Milliseconds between two looks for peers that are late.
-    private static var sweep: Int { 100 }
 
     /// Listens at once; `start` begins to serve.
     public init(
@@ -41,102 +37,79 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
         } catch { throw .connection(error.message) }
         do {
             waker = try Waker()
-            alarm = try Alarm()
             poll = try Poll()
         } catch { throw .connection("\(error)") }
-        guard poll.once(listener.descriptor, .input, again: false), poll.add(waker.descriptor, .input),
-            poll.add(alarm.descriptor, .input)
-        else { throw .connection("cannot wait for connections") }
-        work = WorkSlots(slots: limits.workers, limit: limits.queue)
+        guard poll.add(listener.descriptor, .input), poll.add(waker.descriptor, .input) else {
+            throw .connection("cannot wait for connections")
+        }
+        work = WorkQueue(limit: limits.queue)
     }
 
     public var port: UInt16 { listener.localPort }
 
     /// Starts the threads.
     public func start() throws(ChannelError) {
-        for _ in 0...limits.workers {
-            guard DetachedThread.start({ [self] in run() }) else { throw .connection("cannot start a thread") }
+        for _ in 0..<limits.workers {
+            guard DetachedThread.start({ [work] in work.run() }) else { throw .connection("cannot start a thread") }
         }
+        guard DetachedThread.start({ [self] in wait() }) else { throw .connection("cannot start a thread") }
     }
 
-    /// Ends the threads once they are done with what they are at.
+    /// Ends the waiting thread and the workers once they are done with what they are at.
     public func stop() {
         isStopped.store(true, ordering: .relaxed)
-        work.stop()
-        // Never cleared: it is there for every thread.
         waker.wake()
+        work.stop()
     }
 
-    // MARK: Waiting
+    // MARK: The waiting thread
 
-    private func run() {
+    private func wait() {
+        var sweep = Deadline.milliseconds(100)
         while !isStopped.load(ordering: .relaxed) {
-            guard let ready = poll.next() else { continue }
-            if ready == listener.descriptor {
-                newcomer()
-            } else if ready == alarm.descriptor {
-                alarm.clear()
-                let late = waiting.withLock { waiting in
-                    let late = waiting.removeLate()
-                    waiting.isWatched = !waiting.isEmpty
-                    if waiting.isWatched { alarm.set(milliseconds: Self.sweep) }
-                    return late
+            let isIdle = working.load(ordering: .relaxed) == 0 && waiting.withLock { $0.isEmpty }
+            for ready in poll.wait(milliseconds: isIdle ? 1000 : 100) {
+                if ready == listener.descriptor {
+                    newcomers()
+                } else if ready == waker.descriptor {
+                    waker.clear()
+                } else if let connection = waiting.withLock({ $0.remove(ready) }) {
+                    advance(connection)
                 }
-                for connection in late { end(connection, .timeout("answer")) }
-            } else if ready != waker.descriptor, let connection = waiting.withLock({ $0.remove(ready) }) {
-                proceed(connection)
             }
+            guard sweep.hasPassed else { continue }
+            for late in waiting.withLock({ $0.removeLate() }) { end(late, .timeout("answer")) }
+            sweep = .milliseconds(100)
         }
         waiting.withLock { $0 = WaitingRoom() }
     }
 
-    private func newcomer() {
-        let accepted = nacre_accept4(listener.descriptor, Int32(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue))
-        // The next one is another thread's, while this one is at the handshake.
-        guard poll.once(listener.descriptor, .input, again: true), accepted >= 0 else { return }
-        do throws(CryptoError) {
-            let connection = PendingConnection(
-                try tls.begin(StreamSocket(accepted: accepted)), ownKey: ownKey, step: limits.step)
-            if let oldest = waiting.withLock({ $0.count >= limits.pending ? $0.removeOldest() : nil }) {
-                end(oldest, .timeout("room for more connections"))
-            }
-            proceed(connection)
-        } catch { service.failed(.connection(error.message), nil) }
+    private func newcomers() {
+        // A bounded number for each round, so that a flood of them cannot keep everyone else waiting.
+        for _ in 0..<64 {
+            let accepted = nacre_accept4(
+                listener.descriptor, Int32(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue))
+            guard accepted >= 0 else { return }
+            do throws(CryptoError) {
+                let connection = PendingConnection(
+                    try tls.begin(StreamSocket(accepted: accepted)), ownKey: ownKey, step: limits.step)
+                if let oldest = waiting.withLock({ $0.count >= limits.pending ? $0.removeOldest() : nil }) {
+                    end(oldest, .timeout("room for more connections"))
+                }
+                advance(connection)
+            } catch { service.failed(.connection(error.message), nil) }
+        }
     }
 
     // MARK: The thread that has the connection
 
-    /// Goes on with `connection`, and does what other connections wait for once it is at it.
-    private func proceed(_ connection: PendingConnection) {
-        guard var step = advance(connection) else { return }
-        switch work.begin(step) {
-        case .now: break
-        case .later: return
-        case .full:
-            let refusal = ChannelRefusal("busy", explanation: "\(limits.queue) steps are waiting for a thread")
-            do throws(ChannelError) { try connection.refuse(refusal) } catch { return end(connection, error) }
-            _ = advance(connection)
-            return
-        }
-        while true {
-            let following =
-                switch step.kind {
-                case .proof: prove(step.connection)
-                case .judgement: judge(step.connection)
-                }
-            guard let next = following ?? work.next() else { return }
-            step = next
-        }
-    }
-
-    /// - Returns: the step that has to be done for the connection; `nil` where it waits for its peer, or has ended.
-    private func advance(_ connection: PendingConnection) -> WorkStep? {
+    private func advance(_ connection: PendingConnection) {
         do throws(ChannelError) {
             switch try connection.advance(admit: { (hello) throws(ChannelRefusal) in try service.admit(hello) }) {
             case .input: try keep(connection, .input)
             case .output: try keep(connection, .output)
-            case .proof: return WorkStep(kind: .proof, connection: connection)
-            case .judgement: return WorkStep(kind: .judgement, connection: connection)
+            case .proof: try hand(connection, prove)
+            case .judgement: try hand(connection, judge)
             case .end:
                 let refusal = connection.refusal
                 end(
@@ -144,25 +117,19 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
                 )
             }
         } catch { end(connection, error) }
-        return nil
     }
 
-    /// From here on the connection is whoever's takes it out of the room.
+    /// From here on the connection is whoever's takes it out of the room. Set under the lock: nobody is told of a socket
+    /// before its connection is there, and none that is gone is waited for.
     private func keep(_ connection: PendingConnection, _ event: Poll.Event) throws(ChannelError) {
-        let (socket, again) = (connection.tls.socket, connection.isWatched)
+        let again = connection.isWatched
         connection.isWatched = true
-        // In the room first: who is told of the socket finds the connection there.
-        waiting.withLock { waiting in
+        let isKept = waiting.withLock { waiting in
+            guard poll.once(connection.tls.socket, event, again: again) else { return false }
             waiting.insert(connection)
-            guard !waiting.isWatched else { return }
-            waiting.isWatched = true
-            alarm.set(milliseconds: Self.sweep)
+            return true
         }
-        // Without the lock, which the thread that this wakes asks for at once. Whoever made room for others may have closed
-        // the socket by now; should its number be another connection's, that one looks once for nothing and waits again.
-        guard !poll.once(socket, event, again: again) else { return }
-        guard waiting.withLock({ $0.remove(socket, connection) }) else { return }
-        throw .connection("cannot wait for one more connection")
+        guard isKept else { throw .connection("cannot wait for one more connection") }
     }
 
     private func end(_ connection: PendingConnection, _ error: ChannelError) {
@@ -170,9 +137,24 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
         connection.tls.abandon()
     }
 
-    // MARK: Steps
+    // MARK: The workers
 
-    private func prove(_ connection: PendingConnection) -> WorkStep? {
+    /// Has a worker do one step of `connection`, which is then the worker's.
+    private func hand(
+        _ connection: PendingConnection, _ step: @escaping @Sendable (PendingConnection) -> Void
+    ) throws(ChannelError) {
+        working.add(1, ordering: .relaxed)
+        let isQueued = work.add { [self] in
+            step(connection)
+            working.subtract(1, ordering: .relaxed)
+        }
+        guard !isQueued else { return }
+        working.subtract(1, ordering: .relaxed)
+        try connection.refuse(ChannelRefusal("busy", explanation: "\(limits.queue) steps are waiting for a thread"))
+        advance(connection)
+    }
+
+    private func prove(_ connection: PendingConnection) {
         do throws(ChannelError) {
             guard let session = connection.session else { throw .protocolViolation("no session") }
             let proof: [UInt8]
@@ -181,14 +163,11 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
                 return advance(connection)
             }
             try connection.proved(proof)
-        } catch {
-            end(connection, error)
-            return nil
-        }
-        return advance(connection)
+        } catch { return end(connection, error) }
+        advance(connection)
     }
 
-    private func judge(_ connection: PendingConnection) -> WorkStep? {
+    private func judge(_ connection: PendingConnection) {
         do throws(ChannelError) {
             guard let session = connection.session else { throw .protocolViolation("no session") }
             let peer: Service.Peer
@@ -202,6 +181,5 @@ public final class ChannelServer<Service: ChannelService>: Sendable {
             service.serve(AttestedConnection(connection.tls, session: session), peer)
             connection.tls.close()
         } catch { end(connection, error) }
-        return nil
     }
 }

@@ -23,9 +23,9 @@ public struct ChannelLimits: Sendable {
     public var pending = 4096
     /// Milliseconds that a peer may take for each step: handshake, hello, taking our proof, sending its own.
     public var step = 10_000
-    /// Connections that are proved to, judged and served at once. There is one more thread, to wait for the others.
+    /// Threads that prove, judge and serve.
     public var workers = 16
-    /// Steps that wait until another one is done; above it newcomers are refused as `busy`.
+    /// Accepted conversations and steps of work that wait for a thread; above it newcomers are refused as `busy`.
     public var queue = 1024
 
     public init() {}

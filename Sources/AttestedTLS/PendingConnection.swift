@@ -9,7 +9,7 @@ final class PendingConnection: @unchecked Sendable {
     enum Need: Equatable {
         /// The peer must send, or take, something by the step's deadline.
         case input, output
-        /// This server's proof must be made, or the client's judged, which may take a while.
+        /// A worker must make this server's proof, or judge the client's.
         case proof, judgement
         /// A refusal is sent: it can be closed.
         case end

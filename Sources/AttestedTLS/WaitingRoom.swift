@@ -3,8 +3,6 @@ import Bytes
 /// The connections that wait for their peer, by socket.
 struct WaitingRoom {
     private var connections: [Int32: PendingConnection] = [:]
-    /// The alarm is set for those that are late.
-    var isWatched = false
 
     var count: Int { connections.count }
     var isEmpty: Bool { connections.isEmpty }
@@ -14,13 +12,6 @@ struct WaitingRoom {
     }
 
     mutating func remove(_ socket: Int32) -> PendingConnection? { connections.removeValue(forKey: socket) }
-
-    /// - Returns: whether `connection` was there under its socket.
-    mutating func remove(_ socket: Int32, _ connection: PendingConnection) -> Bool {
-        guard connections[socket] === connection else { return false }
-        connections[socket] = nil
-        return true
-    }
 
     /// The one that has gone longest without getting anywhere.
     mutating func removeOldest() -> PendingConnection? {

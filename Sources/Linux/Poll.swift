@@ -27,42 +27,15 @@ public struct Poll: ~Copyable, Sendable {
         nacre_epoll_once(descriptor, other, event == .output ? 1 : 0, again ? 1 : 0) == 0
     }
 
-    /// Waits for one descriptor that is ready or has failed. Several threads may wait at once: the one that came last is
-    /// woken first, and each gets another descriptor of those that are told of `once`.
-    ///
-    /// - Returns: `nil` when a signal came in between.
-    public borrowing func next() -> Int32? {
-        var ready: Int32 = -1
-        return unsafe nacre_epoll_wait(descriptor, &ready, 1, -1) == 1 ? ready : nil
+    /// Descriptors that are ready or have failed, at most 64; empty after `milliseconds`.
+    public borrowing func wait(milliseconds: Int32) -> [Int32] {
+        var ready = [Int32](repeating: -1, count: 64)
+        let count = unsafe nacre_epoll_wait(descriptor, &ready, 64, milliseconds)
+        return count > 0 ? Array(ready.prefix(Int(count))) : []
     }
 }
 
-/// Wakes a thread that waits in `Poll`, once after a time (timerfd_create(2)).
-public struct Alarm: ~Copyable, Sendable {
-    public let descriptor: Int32
-
-    public init() throws(SystemError) {
-        descriptor = timerfd_create(CLOCK_MONOTONIC, Int32(TFD_CLOEXEC | TFD_NONBLOCK))
-        guard descriptor >= 0 else { throw .last("timerfd_create") }
-    }
-
-    deinit { _ = Glibc.close(descriptor) }
-
-    /// In `milliseconds`, at least 1; what was set before no longer counts.
-    public borrowing func set(milliseconds: Int) {
-        var time = itimerspec()
-        time.it_value.tv_sec = milliseconds / 1000
-        time.it_value.tv_nsec = milliseconds % 1000 * 1_000_000
-        _ = unsafe timerfd_settime(descriptor, 0, &time, nil)
-    }
-
-    public borrowing func clear() {
-        var count: UInt64 = 0
-        _ = unsafe read(descriptor, &count, 8)
-    }
-}
-
-/// Wakes threads that wait in `Poll` (eventfd(2)).
+/// Wakes a thread that waits in `Poll` (eventfd(2)).
 public struct Waker: ~Copyable, Sendable {
     public let descriptor: Int32
 
