@@ -52,6 +52,7 @@ extension Appraisal {
         try checkRoot(key, tpm)
         try checkLogs(tpm, covered)
         try checkRegisters(demanded, quote, covered, tpm)
+        guard account == .full else { return }
         claims["tpm"] = [
             "attestationKey": .hex(area.name), "resetCount": .integer(Int128(quote.attest.resetCount)),
             "clock": .integer(Int128(quote.attest.clock)), "pcrs": covered.json,
@@ -264,6 +265,7 @@ extension Appraisal {
 
     /// What the manifest predicts or the quote covers and the policy leaves out.
     private mutating func listRegistersNotDemanded(_ covered: PCRBank = PCRBank()) {
+        guard account == .full else { return }
         struct Register: Hashable {
             let bank: HashAlgorithm
             let index: Int

@@ -31,6 +31,7 @@ public struct Appraisal {
     let cluster: ClusterExpectation
     /// What the node answered to a challenge of this session; `nil` when it judges saved evidence or did not ask.
     let activation: Activation?
+    let account: Account
 
     /// A register that shows the cluster was compared.
     var isClusterProved = false
@@ -42,6 +43,14 @@ public struct Appraisal {
     var hardwareCoversImage = false
     /// Steps done, for people: claim and whether it held.
     private(set) var steps: [Step] = []
+
+    /// How much of a judgement is told beside its outcome. The checks, their order and their findings are the same.
+    public enum Account: Sendable {
+        /// Steps, claims and what nobody checked, for people and for records.
+        case full
+        /// Marks and the reason for a rejection: for whoever acts on the outcome and shows the rest to nobody.
+        case outcome
+    }
 
     /// One line of the chain of trust.
     public struct Step: Sendable, Equatable {
@@ -73,11 +82,12 @@ public struct Appraisal {
     /// Judges `evidence` at `time`; never throws, never traps, reads no clock and no file.
     public static func judge(
         _ evidence: Evidence, nonce: [UInt8]?, reference: Reference, policy: AppraisalPolicy,
-        cluster: ClusterExpectation = .unspecified, activation: Activation? = nil, at time: Instant
+        cluster: ClusterExpectation = .unspecified, activation: Activation? = nil, account: Account = .full,
+        at time: Instant
     ) -> Result {
         var appraisal = Appraisal(
             evidence: evidence, reference: reference, policy: policy, time: time, nonce: nonce, cluster: cluster,
-            activation: activation)
+            activation: activation, account: account)
         do {
             try appraisal.run()
             appraisal.listUnchecked()
@@ -97,7 +107,7 @@ public struct Appraisal {
 
     private init(
         evidence: Evidence, reference: Reference, policy: AppraisalPolicy, time: Instant, nonce: [UInt8]?,
-        cluster: ClusterExpectation, activation: Activation?
+        cluster: ClusterExpectation, activation: Activation?, account: Account
     ) {
         self.evidence = evidence
         self.reference = reference
@@ -106,9 +116,12 @@ public struct Appraisal {
         self.nonce = nonce
         self.cluster = cluster
         self.activation = activation
+        self.account = account
     }
 
-    mutating func held(_ claim: String, _ detail: String) {
+    mutating func held(_ claim: String, _ detail: @autoclosure () -> String) {
+        guard account == .full else { return }
+        let detail = detail()
         steps.append(Step(claim: claim, mark: .held, detail: detail))
     }
 
@@ -121,6 +134,10 @@ public struct Appraisal {
     }
 
     private mutating func listUnchecked() {
+        guard account == .full else {
+            unchecked = []
+            return
+        }
         for item in unchecked { steps.append(Step(claim: item, mark: .unchecked, detail: "not checked")) }
     }
 
@@ -136,7 +153,7 @@ public struct Appraisal {
                 next: evidence.platform == .tpm
                     ? "a TPM alone is a development root: only a policy that says so accepts it" : "")
         }
-        claims["platform"] = .string(evidence.platform.rawValue)
+        if account == .full { claims["platform"] = .string(evidence.platform.rawValue) }
         guard (16...32).contains(evidence.nonce.count) else {
             throw Finding(
                 "parse-range", claim: "evidence.nonce", expected: "16 to 32 bytes",
@@ -166,6 +183,7 @@ public struct Appraisal {
                 expected: Hex.encode(reference.manifest.imageDigest), actual: Hex.encode(claimed),
                 source: "the manifest", next: "the node says it runs another image: judge it by that image's manifest")
         }
+        guard account == .full else { return }
         claims["imageDigest"] = .hex(reference.manifest.imageDigest)
         claims["version"] = .string(reference.manifest.version)
         if claims["protection"] == nil {
@@ -181,7 +199,6 @@ public struct Appraisal {
     /// The manifest itself under the policy: signer, profile, age, rollback floor.
     private mutating func checkManifest() throws(Finding) {
         let manifest = reference.manifest
-        let detail = "\(manifest.product) \(manifest.version), image \(Hex.encode(manifest.imageDigest).prefix(16))…"
         switch reference {
         case .signed(let verified):
             if verified.role == .development {
@@ -211,7 +228,9 @@ public struct Appraisal {
                 "manifest-rollback", claim: "manifest releaseCounter", expected: "\(policy.minimumRelease) or more",
                 actual: "\(manifest.releaseCounter)", source: "policy.minimumRelease", next: "upgrade the node")
         }
-        held("manifest", detail)
+        held(
+            "manifest", "\(manifest.product) \(manifest.version), image \(Hex.encode(manifest.imageDigest).prefix(16))…"
+        )
     }
 }
 

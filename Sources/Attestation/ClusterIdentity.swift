@@ -80,7 +80,7 @@ extension Appraisal {
                 throw otherCluster(Hex.encode(id), "cluster-other", source)
             }
         }
-        if let claimed { claims["cluster"] = claimed.json }
+        if let claimed, account == .full { claims["cluster"] = claimed.json }
     }
 
     private func require(_ identity: ClusterIdentity, _ source: String) throws(Finding) {
@@ -127,6 +127,7 @@ extension Appraisal {
             if cluster.isSpecified { held("cluster", "in none yet") }
             return
         }
+        guard account == .full else { return }
         let name = "\(Hex.encode(claimed.clusterID).prefix(16))…, owner \(Hex.encode(claimed.owner).prefix(16))…"
         if cluster.isSpecified {
             held("cluster", name)

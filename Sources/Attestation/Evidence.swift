@@ -162,6 +162,11 @@ extension Evidence {
 
     /// Reads a document strictly: unknown fields, another schema and wrong types are refused with their path.
     public init(parsing bytes: [UInt8]) throws(ParseError) {
+        var reader = EvidenceReader(bytes)
+        if bytes.count <= Self.maximumSize, let evidence = reader.read() {
+            self = evidence
+            return
+        }
         try self.init(json: try JSON(parsing: bytes, limit: Self.maximumSize))
     }
 

@@ -1,37 +1,39 @@
 import Synchronization
 
-/// A dictionary that forgets what was used longest ago; shared between threads.
+/// A dictionary that forgets what was used longest ago; shared between threads. Every operation takes the same time however
+/// much is kept: strangers who bring something new each time must not cost more than others.
 public final class BoundedCache<Value: Sendable>: Sendable {
-    private struct State {
-        var entries: [[UInt8]: (value: Value, used: UInt64)] = [:]
-        var clock: UInt64 = 0
+    /// What is kept, with what the list of its kind does not know of.
+    private final class Entry: CacheEntry {
+        var value: Value
+
+        init(_ value: Value, _ key: CacheKey) {
+            self.value = value
+            super.init(key)
+        }
     }
-    private let state = Mutex(State())
+    private let state = Mutex(CacheEntries())
     private let capacity: Int
 
     public init(capacity: Int) { self.capacity = max(1, capacity) }
 
-    public var count: Int { state.withLock { $0.entries.count } }
+    public var count: Int { state.withLock { $0.count } }
 
     /// The value kept under `key`.
     public subscript(key: [UInt8]) -> Value? {
-        state.withLock { state in
-            state.clock &+= 1
-            state.entries[key]?.used = state.clock
-            return state.entries[key]?.value
-        }
+        state.withLock { ($0.use(CacheKey(bytes: key)) as? Entry)?.value }
     }
 
     /// Keeps `value` under `key` in place of what was used longest ago.
     public func keep(_ value: Value, _ key: [UInt8]) {
+        let key = CacheKey(bytes: key)
         state.withLock { state in
-            if state.entries[key] == nil, state.entries.count >= capacity,
-                let oldest = state.entries.min(by: { $0.value.used < $1.value.used })
-            {
-                state.entries.removeValue(forKey: oldest.key)
+            if let entry = state.use(key) as? Entry {
+                entry.value = value
+                return
             }
-            state.clock &+= 1
-            state.entries[key] = (value, state.clock)
+            if state.count >= capacity { state.removeOldest() }
+            state.insert(Entry(value, key))
         }
     }
 
@@ -42,5 +44,65 @@ public final class BoundedCache<Value: Sendable>: Sendable {
         let made = try make()
         keep(made, key)
         return made
+    }
+}
+
+/// Hashed as one run of bytes: an array of bytes feeds them to the hash function one by one.
+private struct CacheKey: Hashable {
+    let bytes: [UInt8]
+
+    func hash(into hasher: inout Hasher) {
+        unsafe bytes.withUnsafeBytes { unsafe hasher.combine(bytes: $0) }
+    }
+}
+
+/// Not generic, so that looking one up is not either. Owned by the dictionary, not by its neighbours.
+private class CacheEntry {
+    let key: CacheKey
+    unowned var older: CacheEntry?
+    unowned var newer: CacheEntry?
+
+    init(_ key: CacheKey) { self.key = key }
+}
+
+/// Entries by key and, in a list, by when they were used.
+private struct CacheEntries {
+    private var entries: [CacheKey: CacheEntry] = [:]
+    private unowned var oldest: CacheEntry?
+    private unowned var newest: CacheEntry?
+
+    var count: Int { entries.count }
+
+    /// The entry under `key`, from now on the one used last.
+    mutating func use(_ key: CacheKey) -> CacheEntry? {
+        guard let entry = entries[key] else { return nil }
+        guard entry !== newest else { return entry }
+        unlink(entry)
+        link(entry)
+        return entry
+    }
+
+    /// Adds an entry whose key is not there.
+    mutating func insert(_ entry: CacheEntry) {
+        entries[entry.key] = entry
+        link(entry)
+    }
+
+    mutating func removeOldest() {
+        guard let oldest else { return }
+        unlink(oldest)
+        entries[oldest.key] = nil
+    }
+
+    private mutating func link(_ entry: CacheEntry) {
+        (entry.older, entry.newer) = (newest, nil)
+        newest?.newer = entry
+        newest = entry
+        if oldest == nil { oldest = entry }
+    }
+
+    private mutating func unlink(_ entry: CacheEntry) {
+        if let older = entry.older { older.newer = entry.newer } else { oldest = entry.newer }
+        if let newer = entry.newer { newer.older = entry.older } else { newest = entry.older }
     }
 }

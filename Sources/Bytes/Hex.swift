@@ -15,6 +15,15 @@ public enum Hex {
         }
     }
 
+    /// Appends the digits of `bytes` to a text in bytes.
+    public static func append(_ bytes: [UInt8], to text: inout [UInt8]) {
+        text.reserveCapacity(text.count + 2 * bytes.count)
+        for byte in bytes {
+            text.append(digit(byte >> 4))
+            text.append(digit(byte & 15))
+        }
+    }
+
     private static func digit(_ value: UInt8) -> UInt8 {
         value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") - 10 + value
     }
@@ -26,26 +35,33 @@ public enum Hex {
     }
 
     private static func decode(_ characters: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
-        guard characters.count.isMultiple(of: 2) else { return nil }
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(characters.count / 2)
-        var index = 0
-        while index < characters.count {
-            guard let high = unsafe nibble(characters[index]), let low = unsafe nibble(characters[index + 1]) else {
-                return nil
-            }
-            bytes.append(high << 4 | low)
-            index += 2
-        }
-        return bytes
+        decode(unsafe Span(_unsafeElements: characters))
     }
 
-    private static func nibble(_ character: UInt8) -> UInt8? {
+    /// From ASCII text in bytes.
+    public static func decode(_ characters: Span<UInt8>) -> [UInt8]? {
+        guard characters.count.isMultiple(of: 2) else { return nil }
+        var isText = true
+        let bytes = unsafe [UInt8](unsafeUninitializedCapacity: characters.count / 2) { bytes, count in
+            // 255 for what is no digit; no value but that one has the upper bits.
+            var upper: UInt8 = 0
+            for index in 0..<characters.count / 2 {
+                let (high, low) = (nibble(characters[2 * index]), nibble(characters[2 * index + 1]))
+                upper |= high | low
+                unsafe bytes[index] = high << 4 | low & 15
+            }
+            isText = upper < 16
+            count = characters.count / 2
+        }
+        return isText ? bytes : nil
+    }
+
+    private static func nibble(_ character: UInt8) -> UInt8 {
         switch character {
         case UInt8(ascii: "0")...UInt8(ascii: "9"): character - UInt8(ascii: "0")
         case UInt8(ascii: "a")...UInt8(ascii: "f"): character - UInt8(ascii: "a") + 10
         case UInt8(ascii: "A")...UInt8(ascii: "F"): character - UInt8(ascii: "A") + 10
-        default: nil
+        default: 255
         }
     }
 }
@@ -58,8 +74,24 @@ public enum Base64 {
     public static func encode(_ bytes: [UInt8]) -> String { encode(bytes, alphabet: standard, padded: true) }
     public static func encodeURL(_ bytes: [UInt8]) -> String { encode(bytes, alphabet: url, padded: false) }
 
+    /// Appends the standard form of `bytes` to a text in bytes.
+    public static func append(_ bytes: [UInt8], to text: inout [UInt8]) {
+        text += unsafe [UInt8](unsafeUninitializedCapacity: (bytes.count + 2) / 3 * 4) { text, count in
+            count = unsafe encode(bytes, alphabet: standard, padded: true, into: text)
+        }
+    }
+
     private static func encode(_ bytes: [UInt8], alphabet: [UInt8], padded: Bool) -> String {
         unsafe String(unsafeUninitializedCapacity: (bytes.count + 2) / 3 * 4) { text in
+            unsafe encode(bytes, alphabet: alphabet, padded: padded, into: text)
+        }
+    }
+
+    /// - Returns: the number of characters.
+    private static func encode(
+        _ bytes: [UInt8], alphabet: [UInt8], padded: Bool, into text: UnsafeMutableBufferPointer<UInt8>
+    ) -> Int {
+        unsafe alphabet.withUnsafeBufferPointer { alphabet in
             var next = 0
             let whole = bytes.count - bytes.count % 3
             for index in stride(from: 0, to: whole, by: 3) {
@@ -91,10 +123,14 @@ public enum Base64 {
     public static func decode(_ text: some StringProtocol) -> [UInt8]? { decode(Array(text.utf8)) }
 
     /// From ASCII text in bytes.
-    public static func decode(_ text: [UInt8]) -> [UInt8]? { decode(text, values: standardValues, padded: true) }
+    public static func decode(_ text: [UInt8]) -> [UInt8]? { decode(text.span) }
+
+    /// From ASCII text in bytes.
+    public static func decode(_ text: Span<UInt8>) -> [UInt8]? { decode(text, values: standardValues, padded: true) }
 
     public static func decodeURL(_ text: some StringProtocol) -> [UInt8]? {
-        decode(Array(text.utf8), values: urlValues, padded: false)
+        let text = Array(text.utf8)
+        return decode(text.span, values: urlValues, padded: false)
     }
 
     /// Digit → value, 255 for what is none.
@@ -107,34 +143,53 @@ public enum Base64 {
         return values
     }
 
-    private static func decode(_ text: [UInt8], values: [UInt8], padded: Bool) -> [UInt8]? {
+    private static func decode(_ text: Span<UInt8>, values: [UInt8], padded: Bool) -> [UInt8]? {
         var count = text.count
         if padded {
             guard count.isMultiple(of: 4) else { return nil }
             while count > 0, text[count - 1] == UInt8(ascii: "="), text.count - count < 2 { count -= 1 }
         }
         guard count % 4 != 1 else { return nil }
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(count * 3 / 4)
+        var isText = true
+        let bytes = unsafe [UInt8](unsafeUninitializedCapacity: count * 3 / 4) { bytes, size in
+            unsafe values.withUnsafeBufferPointer { values in
+                isText = unsafe decode(text, count, values, into: bytes)
+            }
+            size = count * 3 / 4
+        }
+        return isText ? bytes : nil
+    }
+
+    /// - Parameters:
+    ///   - count: digits, padding left out; not one more than a multiple of four.
+    ///   - bytes: room for three quarters of `count`.
+    /// - Returns: whether all of them are digits and the bits beyond the last byte are zero.
+    private static func decode(
+        _ text: Span<UInt8>, _ count: Int, _ values: UnsafeBufferPointer<UInt8>,
+        into bytes: UnsafeMutableBufferPointer<UInt8>
+    ) -> Bool {
+        func value(_ index: Int) -> UInt8 { unsafe values[Int(text[index])] }
         // Groups of four digits, three bytes each; no value but 255 has the upper bits.
         let whole = count - count % 4
-        for index in stride(from: 0, to: whole, by: 4) {
-            let (a, b) = (values[Int(text[index])], values[Int(text[index + 1])])
-            let (c, d) = (values[Int(text[index + 2])], values[Int(text[index + 3])])
-            guard (a | b | c | d) & 0xC0 == 0 else { return nil }
-            bytes.append(a << 2 | b >> 4)
-            bytes.append(b << 4 | c >> 2)
-            bytes.append(c << 6 | d)
+        var (from, to) = (0, 0)
+        var upper: UInt8 = 0
+        while from < whole {
+            let (a, b, c, d) = (value(from), value(from + 1), value(from + 2), value(from + 3))
+            upper |= a | b | c | d
+            unsafe bytes[to] = a << 2 | b >> 4
+            unsafe bytes[to + 1] = b << 4 | c >> 2
+            unsafe bytes[to + 2] = c << 6 | d
+            from += 4
+            to += 3
         }
-        guard whole < count else { return bytes }
-        let (a, b) = (values[Int(text[whole])], values[Int(text[whole + 1])])
-        guard (a | b) & 0xC0 == 0 else { return nil }
-        bytes.append(a << 2 | b >> 4)
-        guard whole + 2 < count else { return b & 0x0F == 0 ? bytes : nil }
-        let c = values[Int(text[whole + 2])]
-        guard c & 0xC0 == 0, c & 0x03 == 0 else { return nil }
-        bytes.append(b << 4 | c >> 2)
-        return bytes
+        guard upper & 0xC0 == 0 else { return false }
+        guard whole < count else { return true }
+        let (a, b) = (value(whole), value(whole + 1))
+        let c = whole + 2 < count ? value(whole + 2) : 0
+        unsafe bytes[to] = a << 2 | b >> 4
+        guard whole + 2 < count else { return (a | b) & 0xC0 == 0 && b & 0x0F == 0 }
+        unsafe bytes[to + 1] = b << 4 | c >> 2
+        return (a | b | c) & 0xC0 == 0 && c & 0x03 == 0
     }
 }
 

@@ -23,6 +23,10 @@ static inline int nacre_ssl_ctx_tls13_only(SSL_CTX *c) {
 }
 static inline long nacre_ssl_set_sni(SSL *s, const char *name) { return SSL_set_tlsext_host_name(s, name); }
 static inline int nacre_ssl_ctx_groups(SSL_CTX *c, const char *list) { return (int)SSL_CTX_set1_groups_list(c, list); }
+// What either end may sign with: as a server, and what it asks of clients.
+static inline int nacre_ssl_ctx_signatures(SSL_CTX *c, const char *list) {
+    return SSL_CTX_set1_sigalgs_list(c, list) == 1 && SSL_CTX_set1_client_sigalgs_list(c, list) == 1;
+}
 static inline int nacre_pss_saltlen_digest(void) { return RSA_PSS_SALTLEN_DIGEST; }
 static inline EVP_PKEY *nacre_ec_keygen(const char *curve) { return EVP_EC_gen(curve); }
 static inline EVP_PKEY *nacre_rsa_keygen(unsigned int bits) { return EVP_RSA_gen(bits); }
@@ -44,8 +48,10 @@ static inline EVP_PKEY *nacre_ec_public_key(const char *curve, const unsigned ch
 }
 
 // The same reason; EVP_KDF also wipes what it derived in between.
-static inline int nacre_hkdf_sha256(const void *key, size_t key_size, const unsigned char *salt, size_t salt_size,
-                                    const unsigned char *info, size_t info_size, void *output, size_t size) {
+// `kdf` is HKDF, looked up once.
+static inline int nacre_hkdf_sha256(EVP_KDF *kdf, const void *key, size_t key_size, const unsigned char *salt,
+                                    size_t salt_size, const unsigned char *info, size_t info_size, void *output,
+                                    size_t size) {
     OSSL_PARAM parameters[] = {
         OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, "SHA256", 0),
         OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)key, key_size),
@@ -53,11 +59,9 @@ static inline int nacre_hkdf_sha256(const void *key, size_t key_size, const unsi
         OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, (void *)info, info_size),
         OSSL_PARAM_construct_end(),
     };
-    EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
     EVP_KDF_CTX *context = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
     int done = context && EVP_KDF_derive(context, output, size, parameters) == 1;
     EVP_KDF_CTX_free(context);
-    EVP_KDF_free(kdf);
     return done;
 }
 // The tag (16 bytes) stands behind the ciphertext.

@@ -60,7 +60,8 @@ extension ClusterNode {
         _ evidence: Evidence, nonce: [UInt8], cluster: ClusterExpectation
     ) -> Appraisal.Result {
         let time = machine.time()
-        if let policy { return policy.judge(evidence, nonce: nonce, cluster: cluster, at: time) }
+        // What the peer is told is the outcome, and what the log is told the finding.
+        if let policy { return policy.judge(evidence, nonce: nonce, cluster: cluster, account: .outcome, at: time) }
         let (reference, initial) = held.withLock { ($0.reference, $0.kept?.policy) }
         guard let reference, let initial else {
             let finding = Finding(
@@ -68,6 +69,7 @@ extension ClusterNode {
             return Appraisal.Result(verdict: .reject(finding), steps: [])
         }
         return Appraisal.judge(
-            evidence, nonce: nonce, reference: reference, policy: initial, cluster: cluster, at: time)
+            evidence, nonce: nonce, reference: reference, policy: initial, cluster: cluster, account: .outcome,
+            at: time)
     }
 }

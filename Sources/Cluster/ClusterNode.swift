@@ -160,7 +160,7 @@ public final class ClusterNode: ChannelService {
     public func prove(_ session: ChannelSession) throws(ChannelRefusal) -> [UInt8] {
         if session.hello.purpose == Purpose.mesh.rawValue { return try proveMember(session) }
         do {
-            return Array(try machine.evidence(NodeProof.nonce(session.ownBinding)).json.compact.utf8)
+            return try machine.evidence(NodeProof.nonce(session.ownBinding)).bytes
         } catch { throw ChannelRefusal("internal", explanation: "no evidence: \(error)") }
     }
 

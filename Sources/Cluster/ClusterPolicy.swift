@@ -85,13 +85,15 @@ public struct ClusterPolicy: Sendable, Equatable {
 
     /// Whether evidence is good enough: by one of the images, as the one says that the node claims to run where it claims one.
     public func judge(
-        _ evidence: Evidence, nonce: [UInt8]?, cluster: ClusterExpectation, at time: Instant
+        _ evidence: Evidence, nonce: [UInt8]?, cluster: ClusterExpectation, account: Appraisal.Account = .full,
+        at time: Instant
     ) -> Appraisal.Result {
         let claimed = images.filter { $0.imageDigest == evidence.imageDigest }
         var rejection: Appraisal.Result?
         for manifest in claimed.isEmpty ? images : claimed {
             let result = Appraisal.judge(
-                evidence, nonce: nonce, reference: .pinned(manifest), policy: attestation, cluster: cluster, at: time)
+                evidence, nonce: nonce, reference: .pinned(manifest), policy: attestation, cluster: cluster,
+                account: account, at: time)
             if result.verdict.isAccepted { return result }
             rejection = rejection ?? result
         }

@@ -8,6 +8,7 @@ public final class NodeLog: Sendable {
     private static let maximumLine = 1000
 
     private struct State {
+        /// A ring once it is full: line number n stands at n modulo `maximumLines`.
         var lines: [String] = []
         /// Number of the first line held.
         var first = 0
@@ -18,9 +19,11 @@ public final class NodeLog: Sendable {
 
     public func append(_ line: String) {
         state.withLock { state in
-            state.lines.append(PlainText.line(line, limit: Self.maximumLine))
-            if state.lines.count > Self.maximumLines {
-                state.lines.removeFirst()
+            let line = PlainText.line(line, limit: Self.maximumLine)
+            if state.lines.count < Self.maximumLines {
+                state.lines.append(line)
+            } else {
+                state.lines[state.first % Self.maximumLines] = line
                 state.first += 1
             }
         }
@@ -30,8 +33,8 @@ public final class NodeLog: Sendable {
     func lines(from first: Int, count: Int) -> (lines: [String], next: Int) {
         state.withLock { state in
             let start = min(max(first, state.first), state.first + state.lines.count)
-            let found = Array(state.lines.dropFirst(start - state.first).prefix(count))
-            return (found, start + found.count)
+            let end = start + min(count, state.first + state.lines.count - start)
+            return ((start..<end).map { state.lines[$0 % Self.maximumLines] }, end)
         }
     }
 }

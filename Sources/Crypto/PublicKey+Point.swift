@@ -16,4 +16,21 @@ extension PublicKey {
         }
         unsafe self.init(adopting: key)
     }
+
+    /// Keys by their exact point, whose length tells the curve. A node shows one attestation key for as long as it runs,
+    /// and making it from the point takes as long as verifying with it does. What is kept is the key as libcrypto holds
+    /// it: neither whether anybody trusts it nor anything that it has signed.
+    static let known = BoundedCache<PublicKey>(capacity: 1024)
+
+    /// The same key as `init(_:x:y:)` makes, perhaps made before.
+    public static func known(_ curve: Curve, x: [UInt8], y: [UInt8]) throws(CryptoError) -> PublicKey {
+        guard x.count == curve.coordinateSize, y.count == curve.coordinateSize else {
+            return try PublicKey(curve, x: x, y: y)
+        }
+        let point = x + y
+        if let key = known[point] { return key }
+        let key = try PublicKey(point: point, on: curve)
+        known.keep(key, point)
+        return key
+    }
 }

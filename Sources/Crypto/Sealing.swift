@@ -14,6 +14,9 @@ extension Secret {
     }
 }
 
+/// Looked up once for the process and never freed.
+private nonisolated(unsafe) let hkdf: OpaquePointer? = unsafe EVP_KDF_fetch(nil, "HKDF", nil)
+
 /// HKDF (RFC 5869) with SHA-256, from secret to secret. `info` follows `nacre/v1/<purpose>/…`.
 public func hkdfSHA256(key: borrowing Secret, salt: [UInt8], info: String, count: Int) -> Secret {
     precondition((1...255 * 32).contains(count))
@@ -23,7 +26,7 @@ public func hkdfSHA256(key: borrowing Secret, salt: [UInt8], info: String, count
             unsafe key.withUnsafeBytes { key in
                 unsafe span.withUnsafeMutableBytes { output in
                     unsafe nacre_hkdf_sha256(
-                        key.baseAddress, key.count, salt, salt.count, info, info.count, output.baseAddress,
+                        hkdf, key.baseAddress, key.count, salt, salt.count, info, info.count, output.baseAddress,
                         output.count)
                 }
             }

@@ -17,6 +17,9 @@ import Glibc
     private var descriptor: Int32
     /// Taken from libssl, not yet taken by the socket.
     private var unsent: ArraySlice<UInt8> = []
+    /// The last read got less than it had room for: the next one would find nothing, and whoever waits for the socket is
+    /// told of what comes after it (epoll(7), question 9). True for one time, so that nothing is ever waited for twice.
+    private var isDrained = false
 
     /// Largest piece moved at once; libssl holds at most one record (16 KiB and its overhead) beyond it.
     private static let pieceSize = 1 << 14
@@ -303,6 +306,10 @@ import Glibc
 
     /// Hands one piece from the socket to libssl. - Returns: whether there was one.
     private func receive(_ doing: String) throws(CryptoError) -> Bool {
+        if isDrained {
+            isDrained = false
+            return false
+        }
         let (count, code) = unsafe withUnsafeTemporaryAllocation(byteCount: Self.pieceSize, alignment: 16) { buffer in
             while true {
                 let count = unsafe recv(descriptor, buffer.baseAddress, buffer.count, 0)
@@ -313,7 +320,10 @@ import Glibc
                 return (Int(taken) == count ? count : -1, ENOMEM)
             }
         }
-        if count > 0 { return true }
+        if count > 0 {
+            isDrained = count < Self.pieceSize
+            return true
+        }
         if count == 0 { throw CryptoError(.connection, "\(doing): the peer cut the connection") }
         if code == EAGAIN { return false }
         throw StreamSocket.error("receive", code)

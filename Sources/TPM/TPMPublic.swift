@@ -167,7 +167,7 @@ public struct TPMPublic: Equatable, Sendable {
     public func publicKey() throws(CryptoError) -> PublicKey {
         switch unique {
         case .rsa(let modulus, let exponent): try PublicKey(rsaModulus: modulus, exponent: exponent)
-        case .ecc(let curve, let x, let y): try PublicKey(curve, x: x, y: y)
+        case .ecc(let curve, let x, let y): try PublicKey.known(curve, x: x, y: y)
         }
     }
 }

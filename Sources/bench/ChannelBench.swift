@@ -113,7 +113,7 @@ private final class Plane: Sendable {
         let nonce = [UInt8](repeating: 1, count: 32)
         var documents: [[UInt8]] = []
         let making = try Self.microseconds(200) {
-            documents.append(Array(try node.evidence(nonce).json.compact.utf8))
+            documents.append(try node.evidence(nonce).bytes)
         }
         let judging = try Self.microseconds(200) {
             let evidence = try Evidence(parsing: documents[0])

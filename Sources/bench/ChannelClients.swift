@@ -37,7 +37,7 @@ struct ChannelClients: ParsableCommand {
                     guard let evidence = try? node.evidence(NodeProof.nonce(session.ownBinding)) else {
                         throw ChannelRefusal("internal")
                     }
-                    return Array(evidence.json.compact.utf8)
+                    return evidence.bytes
                 }
             ).connection
             defer { connection.close() }

@@ -16,9 +16,15 @@ import Testing
     ) throws -> Appraisal.Result {
         var evidence = try node.evidence()
         change(&evidence)
-        return Appraisal.judge(
-            evidence, nonce: nonce ?? node.nonce, reference: .pinned(try manifest ?? SyntheticNode.manifest()),
-            policy: policy, at: time)
+        let reference = Reference.pinned(try manifest ?? SyntheticNode.manifest())
+        let result = Appraisal.judge(
+            evidence, nonce: nonce ?? node.nonce, reference: reference, policy: policy, at: time)
+        // Whoever wants the outcome only gets the same one, with the same finding.
+        let outcome = Appraisal.judge(
+            evidence, nonce: nonce ?? node.nonce, reference: reference, policy: policy, account: .outcome, at: time)
+        #expect(outcome.verdict.finding == result.verdict.finding)
+        #expect(outcome.verdict.marks == result.verdict.marks)
+        return result
     }
 
     @Test func `a node that measures what the manifest predicts is accepted, marked development`() throws {
