@@ -70,8 +70,8 @@ extension MachineShape {
     static let pinnedMachine = "pc-q35-10.0"
 
     /// Everything that TCG can do, under the name of a processor that does not speculate (Atom "Bonnell"): what QEMU
-    /// translates does not either. Any other name makes the guest's kernel pay for what that processor would leak, about
-    /// a third of its time under emulation.
+    /// translates does not either. Any other name makes the guest's kernel pay for what that processor would leak: a
+    /// fifth and more of the time until etcd or kubelet runs.
     static let emulatedProcessor = "max,vendor=GenuineIntel,family=6,model=28,stepping=10"
 
     /// QEMU's arguments, for a process that starts in the machine's directory.
