@@ -3,7 +3,7 @@ import Crypto
 
 /// Reads evidence of a plain TPM in exactly the form in which nodes write it: these fields, in this order, without a space
 /// and without an escape. `nil` for anything else, which the reader of JSON then accepts or refuses with its reasons:
-/// whatever is read here, it would have read too, to the same values, in six times the time.
+/// whatever is read here, it would have read too, to the same values, in three times the time.
 struct EvidenceReader {
     private var text: TextScanner
 
