@@ -53,6 +53,14 @@ struct InitCommand: ParsableCommand {
         _ cluster: LocalCluster, _ passphrase: PassphraseOptions, erase: [String] = [], timeout: Int, waits: Bool,
         _ output: OutputOptions
     ) throws -> [NodeResult] {
+        let (session, established) = try handOver(cluster, passphrase, erase: erase, timeout: timeout, output)
+        return waits ? ReadyStep.wait(session, established, timeout: max(timeout, 900), output) : established
+    }
+
+    /// Everything that takes the passphrase and the cluster secret: both are wiped when it is over, before the long wait.
+    private static func handOver(
+        _ cluster: LocalCluster, _ passphrase: PassphraseOptions, erase: [String], timeout: Int, _ output: OutputOptions
+    ) throws -> (session: OwnerSession, results: [NodeResult]) {
         guard let present = try cluster.document() else {
             throw Finding(
                 "local-absent", claim: cluster.directory, expected: "a cluster", actual: "none", next: "nacre create")
@@ -91,7 +99,7 @@ struct InitCommand: ParsableCommand {
         let established = try PolicyStep.establish(session, manifest, results, timeout: timeout, output)
         let kubeconfig = try cluster.writeKubeconfig(secret)
         output.note("nacre: kubectl --kubeconfig \(kubeconfig): the owner's access, for 30 days")
-        return waits ? ReadyStep.wait(session, established, timeout: max(timeout, 900), output) : established
+        return (session, established)
     }
 
     /// An older copy of a disk than was seen is refused from now on.
