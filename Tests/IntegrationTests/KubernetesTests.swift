@@ -129,6 +129,7 @@ extension IntegrationTests {
             {"apiVersion":"v1","kind":"Pod","metadata":{"name":"\(name)","labels":{"app":"\(name)"}},"spec":{
              "nodeName":"\(node)","terminationGracePeriodSeconds":1,"restartPolicy":"Always",
              "volumes":[{"name":"data","hostPath":{"path":"/var/lib/kubelet/nacre-test","type":"DirectoryOrCreate"}}],
+             "securityContext":{"runAsUser":0},
              "containers":[{"name":"app","image":"node.local/app:1","imagePullPolicy":"IfNotPresent",
               "volumeMounts":[{"name":"data","mountPath":"/data"}],
               "command":["sh","-c","echo \(marker) >/data/index.html; echo serving \(marker); exec httpd -f -p 8080 -h /data"]}]}}
