@@ -73,8 +73,8 @@ extension IntegrationTests.OwnedClusterTests {
         let secrets = try Self.secrets(of: node, words: words)
         let control = Array(node.directory.utf8)
         let memory = try CommandMemory.search(
-            [Built.nacre, "init", "--dir", node.directory, "--passphrase-file", words], until: "after its kernel started",
-            for: [control] + secrets.map(\.bytes), in: folder)
+            [Built.nacre, "init", "--dir", node.directory, "--passphrase-file", words],
+            until: "after its kernel started", for: [control] + secrets.map(\.bytes), in: folder)
         try #require(memory.found.count == secrets.count + 1)
         #expect(memory.found[0] > 0, "the command's memory was not searched")
         for (secret, count) in zip(secrets, memory.found.dropFirst()) {

@@ -39,16 +39,12 @@ extension IntegrationTests {
             try await story.start(ClusterStory.plane)
             try await story.start(ClusterStory.worker)
             try await story.expectWaiting(ClusterStory.plane, nil)
-            let recovered = try await cluster.nacre(
-                "recover", "--dir", cluster.directory, "--passphrase-file", words, "-o", "json")
-            #expect(recovered.status == 0, "\(recovered.errors)\(recovered.text)")
+            try await story.command("recover")
             try await story.expectOpen(ClusterStory.plane, generation: 2)
             try await story.expectOpen(ClusterStory.worker, generation: 3)
 
             // Keys of the next epoch while the disks are in use; then one of them by a power cut and a rejoin.
-            let exchanged = try await cluster.nacre(
-                "node", "rekey", "--dir", cluster.directory, "--passphrase-file", words, "-o", "json")
-            #expect(exchanged.status == 0, "\(exchanged.errors)\(exchanged.text)")
+            try await story.command("node", "rekey")
             try await story.expectOpen(ClusterStory.plane, generation: 3, epoch: 2)
             try await story.expectOpen(ClusterStory.worker, generation: 4, epoch: 2)
             try await story.stop(ClusterStory.worker, "--power-cut")
