@@ -102,7 +102,7 @@ public enum ServiceRecords {
 
     /// `_<port>._<protocol>.<service>`, for ports that have a name.
     private static func addPort(_ port: JSON, to name: String, target: String, _ found: inout Set<ZoneRecord>) {
-        guard let label = port["name"]?.string, isLabel(label), let number = port["port"]?.integer,
+        guard let label = port["name"]?.string, isServiceName(label), let number = port["port"]?.integer,
             (1...65535).contains(number)
         else { return }
         let word = port["protocol"]?.string ?? "TCP"
@@ -121,6 +121,9 @@ public enum ServiceRecords {
         guard address.isIPv4 else { return nil }
         return address.bytes.reversed().map(String.init).joined(separator: ".") + ".in-addr.arpa."
     }
+
+    /// A label that still is one behind the `_` of RFC 2782: one record that unbound refuses ends all of them.
+    private static func isServiceName(_ text: String) -> Bool { isLabel(text) && text.utf8.count <= 62 }
 
     /// RFC 1123: lower-case letters, digits and inner hyphens, at most 63. Nothing that ends a line or a word.
     static func isLabel(_ text: String) -> Bool {

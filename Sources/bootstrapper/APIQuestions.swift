@@ -52,6 +52,8 @@ final class APIQuestions: Sendable {
     private static let oldestAnswer = 40_000
     /// Milliseconds of silence after which a worker asks another control plane.
     private static let silence = 15_000
+    /// Milliseconds between events of refusals: strangers decide how many there are.
+    private static let refusalPause = 30_000
 
     func tell(_ subject: Subject?) { state.withLock { $0.subject = subject } }
 
@@ -67,7 +69,7 @@ final class APIQuestions: Sendable {
 
     /// For as long as the process lives.
     func run() {
-        var (nextNode, nextNames) = (0, 0)
+        var (nextNode, nextNames, nextRefusals) = (0, 0, 0)
         var (answered, turned) = (0, 0)
         var isReady = false
         var names: Set<ZoneRecord> = []
@@ -93,7 +95,10 @@ final class APIQuestions: Sendable {
                 state.withLock { $0.news.isReady = seen }
                 nextNode = BootClock.milliseconds + (isReady ? Self.pauses.ready : Self.pauses.starting)
             }
-            if isReady, subject.configuration.role == .controlPlane { tellRefusals(subject.configuration) }
+            if isReady, subject.configuration.role == .controlPlane, BootClock.milliseconds >= nextRefusals {
+                tellRefusals(subject.configuration)
+                nextRefusals = BootClock.milliseconds + Self.refusalPause
+            }
             if subject.asksNames, BootClock.milliseconds >= nextNames {
                 do throws(APIError) {
                     let found = try Self.names(subject.configuration)
@@ -114,7 +119,8 @@ final class APIQuestions: Sendable {
         var waiting = refusals.take()[...]
         while let entry = waiting.popFirst() {
             let event = NodeEvent(
-                node: configuration.name, reason: "NodeRefused", message: "\(entry.purpose): \(entry.text)",
+                // The reason alone: what strangers sent and what this end made of it is for its own log.
+                node: configuration.name, reason: "NodeRefused", message: "\(entry.purpose): \(entry.reason)",
                 count: entry.count, first: entry.first, last: entry.last)
             do throws(APIError) {
                 _ = try APIClient(configuration, as: .kubelet).post(

@@ -19,6 +19,24 @@ struct KubernetesNode: ~Copyable {
     /// Control planes only.
     private var etcd = EtcdMembership()
     private var renewal = Instant(seconds: 0)
+    /// When a first enrolment that failed is tried again, by the boot's clock, and how long the pause was.
+    private var nextEnrolment = 0
+    private var pause = Self.firstPause
+    /// What of `configuration` does not hold yet. Nobody tells of a change twice, so each stays until it is done.
+    private var pending = Pending()
+
+    private struct Pending {
+        /// The files of the configuration are to be written.
+        var files = false
+        /// The mesh is to read its peers again, and the job that does so.
+        var peers = false
+        var reload: String?
+        /// Whom the API server is to forget.
+        var gone: Set<NodeConfiguration.Member> = []
+        /// Units of a revoked node that are to stop, and the jobs that stop them.
+        var stops: [NodeUnit] = []
+        var stopping: [String: NodeUnit] = [:]
+    }
     /// When the mesh is asked next, by the boot's clock.
     private var nextMesh = 0
     private var meshRevision = 0
@@ -30,6 +48,9 @@ struct KubernetesNode: ~Copyable {
 
     /// Milliseconds: how long the thread looks away at most.
     private static let tick = 250
+    /// Milliseconds between first enrolments that fail.
+    private static let firstPause = 500
+    private static let longestPause = 15_000
     private static let versionFile = "/usr/lib/nacre/kubernetes/version"
 
     init(node: ClusterNode) {
@@ -47,11 +68,13 @@ struct KubernetesNode: ~Copyable {
             Journal.write(.error, "no thread to ask the API server from", ["NACRE_PHASE": "kubernetes"])
         }
         while true {
-            if configuration == nil || Instant.now >= renewal { enrol() }
+            let isDue = configuration == nil ? BootClock.milliseconds >= nextEnrolment : Instant.now >= renewal
+            if isDue { enrol() }
+            if configuration != nil { follow() }
+            apply()
             if configuration != nil {
-                follow()
                 joinEtcd()
-                startUnits()
+                if !pending.files { startUnits() }
                 hear()
             }
             publish()
@@ -69,14 +92,11 @@ struct KubernetesNode: ~Copyable {
                 endpoints: network.endpoints, linkLocalInterface: network.linkLocalInterface)
             let isRenewal = configuration != nil
             reached("enrolled")
-            configuration = enrolment.configuration
-            configuration?.preferredPlane = plane
+            take(enrolment.configuration)
             renewal = enrolment.renewal
             status.notAfter = enrolment.notAfter
             status.index = enrolment.configuration.index
             status.failure = nil
-            if let configuration { try write(configuration) }
-            reached("files")
             if isRenewal {
                 plan?.renew()
             } else {
@@ -84,10 +104,13 @@ struct KubernetesNode: ~Copyable {
                 status.phase = .start
             }
             nextMesh = 0
+            pause = Self.firstPause
         } catch {
             failed(error)
             // With certificates still good there is time; without any, somebody waits.
             if configuration != nil { renewal = Instant(seconds: Instant.now.seconds + 10) }
+            nextEnrolment = BootClock.milliseconds + pause
+            pause = min(pause + pause / 4, Self.longestPause)
         }
     }
 
@@ -99,12 +122,17 @@ struct KubernetesNode: ~Copyable {
         meshRevision = revision
         do throws(Finding) {
             // Before anybody is asked: other control planes may be slow to answer, and a revoked node is not to gain by it.
-            if isNews { try take(try node.refreshOwn()) }
+            if isNews, let changed = try node.refreshOwn() {
+                take(changed)
+                apply()
+            }
             if BootClock.milliseconds >= nextMesh {
                 let network = Self.network()
-                try take(
-                    try node.refreshMesh(
-                        endpoints: network.endpoints, linkLocalInterface: network.linkLocalInterface))
+                if let changed = try node.refreshMesh(
+                    endpoints: network.endpoints, linkLocalInterface: network.linkLocalInterface)
+                {
+                    take(changed)
+                }
                 nextMesh = BootClock.milliseconds + ClusterNode.meshInterval * 1000
             }
         } catch {
@@ -114,26 +142,47 @@ struct KubernetesNode: ~Copyable {
         }
     }
 
-    /// Others have come or gone, by the policy or by their own word.
-    private mutating func take(_ changed: NodeConfiguration?) throws(Finding) {
-        guard var changed else { return }
+    /// Others have come or gone, by the policy or by their own word, with a renewal too.
+    private mutating func take(_ changed: NodeConfiguration) {
+        var changed = changed
         let before = configuration
         changed.preferredPlane = plane
         configuration = changed
-        try write(changed)
-        if plan?.isActive(NodeUnit.reloadedForPeers) == true { command(.reload, NodeUnit.reloadedForPeers) }
+        pending.files = true
+        pending.peers = true
         if let before, before.apiServer != changed.apiServer { plan?.restart(NodeUnit.restartedForAPIServer) }
-        let gone = Set(before?.clientAuthorities.keys.map { $0 } ?? []).subtracting(changed.clientAuthorities.keys)
-        if !gone.isEmpty, plan?.isActive(.apiServer) == true { cutOff(gone) }
+        pending.gone.formUnion(before.map { Array($0.clientAuthorities.keys) } ?? [])
+        pending.gone.subtract(changed.clientAuthorities.keys)
+    }
+
+    /// Brings what runs to what the configuration says, as far as it does not hold yet.
+    private mutating func apply() {
+        if pending.files, let configuration {
+            do throws(Finding) { try write(configuration) } catch { return failed(error) }
+            pending.files = false
+            reached("files")
+        }
+        // A mesh that is just starting may have read its peers before they were written.
+        if pending.peers, pending.reload == nil, plan?.isActive(NodeUnit.reloadedForPeers) == true {
+            pending.reload = command(.reload, NodeUnit.reloadedForPeers)
+            pending.peers = pending.reload == nil
+        }
+        if !pending.gone.isEmpty, plan?.isActive(.apiServer) == true { cutOff() }
+        for unit in pending.stops {
+            guard let job = command(.stop, unit) else { return }
+            pending.stopping[job] = unit
+            pending.stops.removeAll { $0 == unit }
+        }
     }
 
     /// The API server reads whom it lets in again by itself, but takes up to a minute, and asks nobody twice who is
     /// connected: it starts again, at once. It has no state of its own, and asked kindly it would wait for its clients.
-    private mutating func cutOff(_ gone: Set<NodeConfiguration.Member>) {
-        let names = gone.map { "\($0.name)" }.sorted().joined(separator: ", ")
+    private mutating func cutOff() {
+        let names = pending.gone.map { "\($0.name)" }.sorted().joined(separator: ", ")
         do throws(ServiceBus.Failure) {
             if bus == nil { bus = try ServiceBus.connect() }
             try bus?.signal(NodeUnit.apiServer.rawValue, SIGKILL)
+            pending.gone = []
             node.report("kubernetes: the API server starts again without \(names)")
         } catch { lostBus(error) }
     }
@@ -144,7 +193,10 @@ struct KubernetesNode: ~Copyable {
         do throws(Finding) {
             let isChanged = try etcd.step(
                 node, configuration, isMeshUp: plan.isActive(.mesh), isRunning: plan.isActive(.etcd))
-            if isChanged { try write(configuration) }
+            if isChanged {
+                pending.files = true
+                apply()
+            }
         } catch { failed(error) }
         self.plan?.held = etcd.held
     }
@@ -166,6 +218,15 @@ struct KubernetesNode: ~Copyable {
             if bus == nil { bus = try ServiceBus.connect() }
             guard let ended = try bus?.ended(within: Self.tick) else { return }
             for job in ended {
+                if job.job == pending.reload {
+                    pending.reload = nil
+                    if job.result != "done" { pending.peers = true }
+                    continue
+                }
+                if let unit = pending.stopping.removeValue(forKey: job.job) {
+                    if job.result != "done" { pending.stops.append(unit) }
+                    continue
+                }
                 guard let unit = jobs.removeValue(forKey: job.job) else { continue }
                 let isDone = job.result == "done"
                 plan?.ended(unit, isDone: isDone, at: BootClock.milliseconds)
@@ -241,11 +302,16 @@ struct KubernetesNode: ~Copyable {
     private mutating func withdraw() {
         guard let units = plan?.units else { return }
         status.phase = .revoked
-        for unit in units.reversed() where unit != .firewall { command(.stop, unit) }
+        pending = Pending()
+        pending.stops = units.reversed().filter { $0 != .firewall }
+        jobs = [:]
         plan = nil
         configuration = nil
         questions.tell(nil)
         renewal = Instant(seconds: 0)
+        // The owner may take it back; nobody else will.
+        pause = Self.longestPause
+        nextEnrolment = BootClock.milliseconds + pause
         publish()
     }
 
@@ -267,6 +333,9 @@ struct KubernetesNode: ~Copyable {
         bus = nil
         for unit in jobs.values { plan?.ended(unit, isDone: false, at: BootClock.milliseconds) }
         jobs = [:]
+        if pending.reload != nil { (pending.reload, pending.peers) = (nil, true) }
+        pending.stops += pending.stopping.values
+        pending.stopping = [:]
         failed(Finding("node-unit", claim: "process 1", expected: "an answer", actual: error.description))
     }
 

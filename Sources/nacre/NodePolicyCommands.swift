@@ -22,8 +22,8 @@ struct NodeRevoke: ParsableCommand {
         commandName: "revoke", abstract: "Take a node out of the cluster, at once.",
         discussion: """
             Signs the next version of the policy with the nodes revoked and gives it to every control plane. Within \
-            seconds no other node talks to them, and no API server lets them in; they get no certificates and no disk \
-            key again.
+            seconds no other node talks to them, and no API server takes their certificates; they get no new ones and no \
+            disk key. Tokens of service accounts that their pods had are good until Kubernetes ends them.
             """)
 
     @OptionGroup var directory: DirectoryOption

@@ -26,6 +26,19 @@ import Testing
             ])
     }
 
+    @Test func `a port whose name is too long for a label of its record has none, and the service's others stay`()
+        throws
+    {
+        for (count, hasRecord) in [(62, true), (63, false)] {
+            let port = String(repeating: "p", count: count)
+            let found = try records(
+                #"[{"metadata":{"name":"web","namespace":"a"},"spec":{"clusterIP":"10.96.0.20","ports":[{"name":"\#(port)","port":80}]}}]"#
+            )
+            #expect(found.contains { $0.hasPrefix("_\(port)._tcp") } == hasRecord)
+            #expect(found.contains("web.a.svc.cluster.local. 5 IN A 10.96.0.20"))
+        }
+    }
+
     @Test func `a headless service: each ready end under its own name`() throws {
         let service = #"[{"metadata":{"name":"db","namespace":"a"},"spec":{"clusterIP":"None"}}]"#
         let endpoints = """
